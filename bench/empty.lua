@@ -1,0 +1,3 @@
+-- SPDX-License-Identifier: MIT
+--
+-- The script of the startup workload: it does nothing.

@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: MIT
+//
+// Futures. The outcome lives in a user value (one value, a table of several, or
+// the error); waiters are linked through their tasks, so awaiting allocates
+// nothing; callbacks are handles that the loop runs later, never the setter.
+#include "future.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "handle.h"
+#include "report.h"
+#include "task.h"
+#include "wait.h"
+
+static const char CLASS[] = "moonloop.Future";
+
+static bool has_class(lua_State *L, int mt_ref) { // metatable
+  lua_rawgeti(L, LUA_REGISTRYINDEX, mt_ref);
+  bool same = lua_rawequal(L, -1, -2);
+  lua_pop(L, 1);
+  return same;
+}
+
+Future *future_test(lua_State *L, int arg) {
+  Future *f = lua_touserdata(L, arg);
+  if (!f || lua_islightuserdata(L, arg) || !lua_getmetatable(L, arg))
+    return NULL;
+  Runtime *rt = moonloop_runtime_of(L);
+  bool ours = rt && (has_class(L, rt->task_mt) || has_class(L, rt->future_mt));
+  lua_pop(L, 1);
+  return ours ? f : NULL;
+}
+
+Future *future_check(lua_State *L, int arg) {
+  Future *f = future_test(L, arg);
+  if (!f)
+    luaL_typeerror(L, arg, "Future");
+  return f;
+}
+
+// A method's self: Tasks share the Future's methods.
+static Future *check_self(lua_State *L) { return future_check(L, 1); }
+
+// ---- waiters ---------------------------------------------------------------
+
+static void add_waiter(Future *f, Task *t) {
+  t->next_waiter = NULL;
+  t->prev_waiter = f->last_waiter;
+  if (f->last_waiter)
+    f->last_waiter->next_waiter = t;
+  else
+    f->first_waiter = t;
+  f->last_waiter = t;
+}
+
+static void remove_waiter(Future *f, Task *t) {
+  if (t->prev_waiter)
+    t->prev_waiter->next_waiter = t->next_waiter;
+  else
+    f->first_waiter = t->next_waiter;
+  if (t->next_waiter)
+    t->next_waiter->prev_waiter = t->prev_waiter;
+  else
+    f->last_waiter = t->prev_waiter;
+}
+
+static int abort_await(moonloop_wait *w, void *ud) {
+  remove_waiter(ud, task_of_wait(w));
+  return 1;
+}
+
+// As abort_await; a different function, for this tells a join from an await.
+static int abort_join(moonloop_wait *w, void *ud) {
+  return abort_await(w, ud);
+}
+
+static int push_awaited(lua_State *L, void *ud) {
+  (void)ud;
+  return future_push_result(L, 1);
+}
+
+static void describe_await(Runtime *rt, moonloop_wait *w, char *text,
+                           size_t size) {
+  Future *f = w->abort_ud;
+  char name[64];
+  if (!f->is_task) {
+    snprintf(text, size, "a future");
+    return;
+  }
+  task_name(rt, (Task *)f, name, sizeof name);
+  snprintf(text, size, "task '%s'", name);
+}
+
+int future_await(Runtime *rt, lua_State *L) {
+  Future *f = lua_touserdata(L, 1);
+  if (f == (Future *)rt->current)
+    return error_raise(L, "Error", "a task cannot await itself");
+  if (future_is_done(f) && wait_may_complete(rt, L))
+    return future_push_result(L, 1);
+  moonloop_wait *w = wait_begin(rt, L, abort_await, f, describe_await);
+  if (future_is_done(f))
+    wait_wake_later(w, push_awaited, NULL);
+  else
+    add_waiter(f, rt->current);
+  return moonloop_await(L, w);
+}
+
+// ---- outcome ---------------------------------------------------------------
+
+void future_take(lua_State *L, int self) {
+  Future *f = lua_touserdata(L, self);
+  if (f->taken)
+    return;
+  f->taken = true;
+  if (f->is_task && f->state == FUTURE_FAILED)
+    report_forget(f->rt, L, self);
+}
+
+static int push_values(lua_State *L, int self, const Future *f) {
+  if (f->result_count == 0)
+    return 0;
+  lua_getiuservalue(L, self, FUTURE_RESULT);
+  if (f->result_count == 1)
+    return 1;
+  int packed = lua_gettop(L);
+  luaL_checkstack(L, f->result_count, "too many results");
+  for (int i = 1; i <= f->result_count; i++)
+    lua_rawgeti(L, packed, i);
+  return f->result_count;
+}
+
+int future_push_result(lua_State *L, int self) {
+  Future *f = lua_touserdata(L, self);
+  self = lua_absindex(L, self);
+  if (f->state == FUTURE_DONE)
+    return push_values(L, self, f);
+  future_take(L, self);
+  lua_getiuservalue(L, self, FUTURE_RESULT);
+  return lua_error(L);
+}
+
+static void store_values(lua_State *L, int self, Future *f, int n) {
+  f->result_count = n;
+  if (n == 0)
+    return;
+  if (n > 1) {
+    lua_createtable(L, n, 0);
+    lua_insert(L, -n - 1);
+    for (int i = n; i >= 1; i--)
+      lua_rawseti(L, -i - 1, i);
+  }
+  lua_setiuservalue(L, self, FUTURE_RESULT);
+}
+
+static void wake_waiters(Future *f) {
+  Task *t = f->first_waiter;
+  f->first_waiter = f->last_waiter = NULL;
+  while (t) {
+    Task *next = t->next_waiter;
+    bool joins = t->wait.abort == abort_join;
+    f->taken = f->taken || !joins;
+    wait_wake_later(&t->wait, joins ? NULL : push_awaited, NULL);
+    t = next;
+  }
+}
+
+static void schedule_callbacks(Runtime *rt, lua_State *L, int self, Future *f) {
+  int type = lua_getiuservalue(L, self, FUTURE_CALLBACKS);
+  if (type == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pushnil(L);
+  lua_setiuservalue(L, self, FUTURE_CALLBACKS);
+  if (type == LUA_TFUNCTION) { // of on_end
+    f->taken = true;
+    lua_pushvalue(L, self);
+    handle_new(rt, L, 1);
+    handle_schedule(rt, L);
+    return;
+  }
+  lua_Integer n = luaL_len(L, -1);
+  f->taken = f->taken || n > 0;
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, -1, i);
+    handle_schedule(rt, L);
+  }
+  lua_pop(L, 1);
+}
+
+void future_complete(lua_State *L, int self, FutureState state, int n) {
+  self = lua_absindex(L, self);
+  Future *f = lua_touserdata(L, self);
+  store_values(L, self, f, n);
+  f->state = (uint8_t)state;
+  wake_waiters(f);
+  schedule_callbacks(f->rt, L, self, f);
+}
+
+// ---- methods ---------------------------------------------------------------
+
+static int raise_done(lua_State *L, const Future *f) {
+  return error_raise(L, "InvalidStateError", "the %s is done already",
+                     f->is_task ? "task" : "future");
+}
+
+static Future *check_settable(lua_State *L) {
+  Future *f = check_self(L);
+  if (f->is_task)
+    error_raise(L, "InvalidStateError",
+                "the result of a task is what its function returns");
+  if (future_is_done(f))
+    raise_done(L, f);
+  runtime_check_open(f->rt, L);
+  return f;
+}
+
+/// Sets the result: any number of values. Waiters and callbacks run later.
+// @function Future:set_result
+// @raise InvalidStateError when it is done already, or a Task
+// @see asyncio.Future.set_result
+static int l_set_result(lua_State *L) {
+  check_settable(L);
+  future_complete(L, 1, FUTURE_DONE, lua_gettop(L) - 1);
+  return 0;
+}
+
+/// Sets an error, any value: it is raised where the Future is awaited. Alias
+/// `set_exception`.
+// @function Future:set_error
+// @raise InvalidStateError when it is done already, or a Task
+// @see asyncio.Future.set_exception
+static int l_set_error(lua_State *L) {
+  check_settable(L);
+  lua_settop(L, 2);
+  bool cancelled = error_is(L, 2, "CancelledError");
+  future_complete(L, 1, cancelled ? FUTURE_CANCELLED : FUTURE_FAILED, 1);
+  return 0;
+}
+
+/// Cancels it: who awaits it gets a CancelledError.
+// @function Future:cancel
+// @param[opt] msg message of the CancelledError
+// @return whether it was not done yet
+// @see asyncio.Future.cancel
+static int l_cancel(lua_State *L) {
+  Future *f = check_self(L);
+  if (future_is_done(f)) {
+    lua_pushboolean(L, false);
+    return 1;
+  }
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushliteral(L, "the future was cancelled");
+    lua_replace(L, 2);
+  }
+  error_wrap(L, "CancelledError");
+  future_complete(L, 1, FUTURE_CANCELLED, 1);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
+/// Whether it has a result or an error, or was cancelled.
+// @function Future:done
+// @see asyncio.Future.done
+static int l_done(lua_State *L) {
+  lua_pushboolean(L, future_is_done(check_self(L)));
+  return 1;
+}
+
+/// Whether it was cancelled.
+// @function Future:cancelled
+// @see asyncio.Future.cancelled
+static int l_cancelled(lua_State *L) {
+  lua_pushboolean(L, check_self(L)->state == FUTURE_CANCELLED);
+  return 1;
+}
+
+static Future *check_done(lua_State *L) {
+  Future *f = check_self(L);
+  if (!future_is_done(f))
+    error_raise(L, "InvalidStateError", "the %s has no result yet",
+                f->is_task ? "task" : "future");
+  return f;
+}
+
+/// The values; raises the error where there is one.
+// @function Future:result
+// @raise InvalidStateError when it is not done; CancelledError when cancelled
+// @see asyncio.Future.result
+static int l_result(lua_State *L) {
+  check_done(L);
+  return future_push_result(L, 1);
+}
+
+/// The error, or nil. Alias `exception`.
+// @function Future:error
+// @raise InvalidStateError when it is not done; CancelledError when cancelled
+// @see asyncio.Future.exception
+static int l_error(lua_State *L) {
+  Future *f = check_done(L);
+  if (f->state == FUTURE_CANCELLED)
+    return future_push_result(L, 1);
+  future_take(L, 1);
+  if (f->state != FUTURE_FAILED)
+    return 0;
+  lua_getiuservalue(L, 1, FUTURE_RESULT);
+  return 1;
+}
+
+/// Waits until it is done. Awaits. A waiter that is cancelled stops waiting;
+/// the Future is untouched.
+// @function Future:await
+// @return the values
+// @raise its error; CancelledError
+// @see asyncio.Future
+static int l_await(lua_State *L) {
+  Future *f = check_self(L);
+  return future_await(f->rt, L);
+}
+
+// Marks the outcome as somebody's business: it will not be reported.
+static int l_take(lua_State *L) {
+  check_self(L);
+  future_take(L, 1);
+  return 0;
+}
+
+// Has the loop call fn(future) once it is done, whatever else is registered:
+// one function for many futures, which costs each of them nothing.
+static int l_on_end(lua_State *L) { // future fn
+  check_self(L);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_settop(L, 2);
+  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
+  return 0;
+}
+
+// Waits until it is done, and leaves the outcome for others to take. Awaits.
+static int l_join(lua_State *L) {
+  Future *f = check_self(L);
+  if (future_is_done(f) && wait_may_complete(f->rt, L))
+    return 0;
+  moonloop_wait *w = wait_begin(f->rt, L, abort_join, f, describe_await);
+  if (future_is_done(f))
+    wait_wake_later(w, NULL, NULL);
+  else
+    add_waiter(f, f->rt->current);
+  return moonloop_await(L, w);
+}
+
+// Pushes a handle that will call fn(future). self fn -> handle
+static void push_callback(Runtime *rt, lua_State *L) {
+  lua_pushvalue(L, 2);
+  lua_pushvalue(L, 1);
+  handle_new(rt, L, 1);
+}
+
+// Pushes the list of callbacks, made if need be. -> callbacks
+static void push_callbacks(Runtime *rt, lua_State *L) {
+  int type = lua_getiuservalue(L, 1, FUTURE_CALLBACKS);
+  if (type == LUA_TTABLE)
+    return;
+  lua_newtable(L); // nil or function, list
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
+  if (type != LUA_TFUNCTION)
+    return;
+  lua_pushvalue(L, -2);
+  lua_pushvalue(L, 1);
+  handle_new(rt, L, 1);
+  lua_rawseti(L, -2, 1);
+}
+
+/// Has the loop call `fn(future)` once it is done.
+// @function Future:add_done_callback
+// @see asyncio.Future.add_done_callback
+static int l_add_done_callback(lua_State *L) {
+  Future *f = check_self(L);
+  luaL_checkany(L, 2);
+  lua_settop(L, 2);
+  runtime_check_open(f->rt, L);
+  if (future_is_done(f)) {
+    future_take(L, 1);
+    push_callback(f->rt, L);
+    handle_schedule(f->rt, L);
+    return 0;
+  }
+  push_callbacks(f->rt, L);
+  push_callback(f->rt, L);
+  lua_rawseti(L, -2, luaL_len(L, -2) + 1);
+  return 0;
+}
+
+static bool handle_calls(lua_State *L, int handle, int fn) {
+  lua_getiuservalue(L, handle, 1);
+  bool same = lua_rawequal(L, -1, fn);
+  lua_pop(L, 1);
+  return same;
+}
+
+/// Takes `fn` out of the callbacks.
+// @function Future:remove_done_callback
+// @return how often it stood there
+// @see asyncio.Future.remove_done_callback
+static int l_remove_done_callback(lua_State *L) {
+  check_self(L);
+  lua_settop(L, 2);
+  if (lua_getiuservalue(L, 1, FUTURE_CALLBACKS) != LUA_TTABLE) {
+    lua_pushinteger(L, 0);
+    return 1;
+  }
+  lua_newtable(L); // self fn callbacks kept
+  lua_Integer n = luaL_len(L, 3), kept = 0;
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 3, i);
+    if (handle_calls(L, -1, 2))
+      lua_pop(L, 1);
+    else
+      lua_rawseti(L, 4, ++kept);
+  }
+  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
+  lua_pushinteger(L, n - kept);
+  return 1;
+}
+
+static int l_tostring(lua_State *L) {
+  static const char *const words[] = {"pending", "done", "failed", "cancelled"};
+  Future *f = check_self(L);
+  lua_pushfstring(L, "Future: %p (%s)", (void *)f, words[f->state]);
+  return 1;
+}
+
+/// Makes a Future.
+// @function Future
+// @see asyncio.loop.create_future
+static int l_future(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  Future *f = lua_newuserdatauv(L, sizeof *f, FUTURE_VALUES);
+  memset(f, 0, sizeof *f);
+  f->rt = rt;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, rt->future_mt);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/// Whether a value is a Future (a Task is one).
+// @function isfuture
+// @see asyncio.isfuture
+static int l_isfuture(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, future_test(L, 1) != NULL);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"set_result", l_set_result},
+    {"set_error", l_set_error},
+    {"set_exception", l_set_error},
+    {"cancel", l_cancel},
+    {"done", l_done},
+    {"cancelled", l_cancelled},
+    {"result", l_result},
+    {"error", l_error},
+    {"exception", l_error},
+    {"await", l_await},
+    {"add_done_callback", l_add_done_callback},
+    {"remove_done_callback", l_remove_done_callback},
+    {NULL, NULL},
+};
+
+static const luaL_Reg meta[] = {
+    {"__tostring", l_tostring},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"Future", l_future},
+    {"isfuture", l_isfuture},
+    {"join", l_join},
+    {"take", l_take},
+    {"on_end", l_on_end},
+    {NULL, NULL},
+};
+
+void future_open(Runtime *rt, lua_State *L) {
+  runtime_new_class(rt, L, CLASS, methods, meta);
+  rt->future_mt = luaL_ref(L, LUA_REGISTRYINDEX);
+  runtime_set_functions(rt, L, functions);
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// Handles: functions that the loop will call (call_soon, call_later, call_at,
+// done callbacks), with their arguments and context.
+#ifndef MOONLOOP_HANDLE_H
+#define MOONLOOP_HANDLE_H
+
+#include "runtime.h"
+
+typedef struct Handle Handle;
+
+// Makes a Handle of the function and nargs arguments on top. f args -> handle
+Handle *handle_new(Runtime *rt, lua_State *L, int nargs);
+
+// Queues the Handle on top of the stack. handle ->
+void handle_schedule(Runtime *rt, lua_State *L);
+
+// Pushes the Handle whose callback runs.
+void handle_push_running(Runtime *rt, lua_State *L);
+
+// Pushes the context of the callback that runs, or nil.
+void handle_push_context(Runtime *rt, lua_State *L);
+
+// Replaces it by the value on top. context ->
+void handle_set_context(Runtime *rt, lua_State *L);
+
+void handle_open(Runtime *rt, lua_State *L);
+
+#endif

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+//
+// The list of what is open. A module adds each descriptor it opens and removes
+// it on close; nothing here knows what they are.
+#include "resource.h"
+
+#include <string.h>
+
+#include "task.h"
+
+// Keeps "script.lua:3" of the first frame that is not the library's.
+static int take_site(Runtime *rt, lua_State *L) {
+  lua_Debug ar;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline < 0 || strncmp(ar.short_src, "moonloop/", 9) == 0)
+      continue;
+    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+    return anchor_take(rt, L);
+  }
+  return LUA_NOREF;
+}
+
+void resource_add(Runtime *rt, lua_State *L, Resource *r) {
+  r->seq = ++rt->resource_seq;
+  r->run_id = rt->current ? rt->current->run_id : rt->run_id;
+  r->site_ref = LUA_NOREF;
+  if (rt->debug || rt->record_sites)
+    r->site_ref = take_site(rt, L);
+  r->prev = NULL;
+  r->next = rt->resources;
+  if (r->next)
+    r->next->prev = r;
+  rt->resources = r;
+}
+
+void resource_remove(Runtime *rt, Resource *r) {
+  if (r->seq == 0)
+    return;
+  r->seq = 0;
+  anchor_drop(rt, rt->scratch, r->site_ref);
+  if (r->prev)
+    r->prev->next = r->next;
+  else
+    rt->resources = r->next;
+  if (r->next)
+    r->next->prev = r->prev;
+}
+
+static void push_site(Runtime *rt, lua_State *L, const Resource *r) {
+  if (r->site_ref == LUA_NOREF)
+    lua_pushnil(L);
+  else
+    anchor_push(rt, L, r->site_ref);
+}
+
+// What was opened after `seq` and is still open: a list of {text, site}.
+static int l_open_resources(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  uint64_t since = (uint64_t)luaL_optinteger(L, 1, 0);
+  char text[128];
+  int n = 0;
+  lua_newtable(L);
+  for (Resource *r = rt->resources; r; r = r->next) {
+    if (r->seq <= since)
+      continue;
+    r->describe(r, text, sizeof text);
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, "what");
+    push_site(rt, L, r);
+    lua_setfield(L, -2, "site");
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
+static int l_resource_mark(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)runtime_upvalue(L)->resource_seq);
+  return 1;
+}
+
+// Lets go of everything that the runs numbered `first` to `last` left open.
+// Returns how many there were.
+static int l_abort_resources(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  int first = (int)luaL_checkinteger(L, 1);
+  int last = (int)luaL_checkinteger(L, 2), n = 0;
+  for (Resource *r = rt->resources; r;) {
+    Resource *next = r->next;
+    if (r->run_id >= first && r->run_id <= last) {
+      r->abort(r);
+      r = rt->resources; // aborting may have closed others
+      n++;
+    } else {
+      r = next;
+    }
+  }
+  lua_pushinteger(L, n);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"open_resources", l_open_resources},
+    {"resource_mark", l_resource_mark},
+    {"abort_resources", l_abort_resources},
+    {NULL, NULL},
+};
+
+void resource_open(Runtime *rt, lua_State *L) {
+  runtime_set_functions(rt, L, functions);
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+//
+// Cancel scopes. Each task has a root scope; blocks open more below it. A
+// cancelled scope makes every await inside it raise CancelledError until the
+// scope is left; a shield keeps what lies outside it from reaching inside.
+#ifndef MOONLOOP_SCOPE_H
+#define MOONLOOP_SCOPE_H
+
+#include "runtime.h"
+
+typedef struct Scope Scope;
+
+enum {
+  SCOPE_CANCELLED = 1, // stays until the scope is left (or uncancelled)
+  SCOPE_SHIELD = 2,    // cancellation from outside stops here
+  SCOPE_ENTERED = 4,
+  SCOPE_CAUGHT = 8,  // its own cancellation ended its block
+  SCOPE_EXPIRED = 16 // cancelled by its deadline
+};
+
+struct Scope {
+  Scope *parent; // the next outer one of the same task, NULL at its root
+  Task *task;    // the task inside, NULL while nobody is
+  uint32_t flags;
+  uint32_t delivered; // CancelledErrors raised since it was cancelled
+  int message_ref;    // anchored message of the cancellation, or LUA_NOREF
+};
+
+// The outermost cancelled scope that reaches `s`, or NULL.
+Scope *scope_cause(Scope *s);
+
+static inline bool scope_is_quiet(const Scope *s) {
+  for (; s; s = s->parent) {
+    if (s->flags & SCOPE_CANCELLED)
+      return false;
+    if (s->flags & SCOPE_SHIELD)
+      return true;
+  }
+  return true;
+}
+
+void scope_init(Scope *s, Task *task);
+
+// Marks it cancelled and ends the wait under way inside it. `message` is a
+// stack index or 0.
+void scope_cancel(Runtime *rt, lua_State *L, Scope *s, int message);
+
+// Takes a cancellation back.
+void scope_clear(Runtime *rt, lua_State *L, Scope *s);
+
+// Pushes the CancelledError of a scope. -> error
+void scope_push_error(Runtime *rt, lua_State *L, Scope *s);
+
+// Scopes belong to the coroutine that opened them. `detach` takes those above
+// `outer` out of force while `co` has yielded to its consumer, `attach` puts
+// them back when it is resumed.
+void scope_detach(Runtime *rt, lua_State *L, lua_State *co, Scope *outer);
+void scope_attach(Runtime *rt, lua_State *L, lua_State *co);
+
+void scope_open(Runtime *rt, lua_State *L); // -> adds to the table on top
+
+#endif

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+//
+// Tracebacks in Lua's own format, but through the coroutines that a task drives
+// and without frames that say nothing to a user: those of the scheduler and,
+// unless in debug mode, of the library's own Lua files.
+#include "traceback.h"
+
+#include <string.h>
+
+#include "coroutine.h"
+#include "task.h"
+#include "wait.h"
+
+enum { FIRST_LINES = 12, LAST_LINES = 10, NAME_DEPTH = 2 };
+
+static const char NAMES_KEY; // registry: function -> its name, or false
+
+// ---- names of functions ----------------------------------------------------
+
+// Looks for the function at `fn` in the table on top. -> name or nothing
+static bool find_field(lua_State *L, int fn, int depth) {
+  if (depth == 0 || !lua_istable(L, -1))
+    return false;
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    if (lua_type(L, -2) == LUA_TSTRING) {
+      if (lua_rawequal(L, fn, -1)) {
+        lua_pop(L, 1);
+        return true; // the key is on top
+      }
+      if (find_field(L, fn, depth - 1)) { // key value subkey
+        lua_pushliteral(L, ".");
+        lua_replace(L, -3);
+        lua_concat(L, 3);
+        return true;
+      }
+    }
+    lua_pop(L, 1);
+  }
+  return false;
+}
+
+static void search_name(lua_State *L, int fn) { // -> name or false
+  int top = lua_gettop(L);
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  luaL_checkstack(L, 6 * NAME_DEPTH, NULL);
+  if (!find_field(L, fn, NAME_DEPTH)) {
+    lua_settop(L, top);
+    lua_pushboolean(L, false);
+    return;
+  }
+  const char *name = lua_tostring(L, -1);
+  lua_pushstring(L, strncmp(name, "_G.", 3) == 0 ? name + 3 : name);
+  lua_replace(L, top + 1);
+  lua_settop(L, top + 1);
+}
+
+// Pushes the name under which modules have the function on top (or false) in
+// its place. The search is long, so what it found is kept. function -> name
+static void name_function(lua_State *L) {
+  int fn = lua_gettop(L);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &NAMES_KEY) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &NAMES_KEY);
+  }
+  lua_pushvalue(L, fn);
+  if (lua_rawget(L, -2) == LUA_TNIL) {
+    lua_pop(L, 1);
+    search_name(L, fn);
+    lua_pushvalue(L, fn);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, fn + 1);
+  }
+  lua_replace(L, fn);
+  lua_settop(L, fn);
+}
+
+// ---- lines -----------------------------------------------------------------
+
+static void push_frame_name(lua_State *L, const lua_Debug *ar) { // global ->
+  if (lua_type(L, -1) == LUA_TSTRING)
+    lua_pushfstring(L, "function '%s'", lua_tostring(L, -1));
+  else if (*ar->namewhat)
+    lua_pushfstring(L, "%s '%s'", ar->namewhat, ar->name);
+  else if (*ar->what == 'm')
+    lua_pushliteral(L, "main chunk");
+  else if (*ar->what != 'C')
+    lua_pushfstring(L, "function <%s:%d>", ar->short_src, ar->linedefined);
+  else
+    lua_pushnil(L); // the scheduler's own
+  lua_remove(L, -2);
+}
+
+static bool is_hidden(const Runtime *rt, const lua_Debug *ar) {
+  if (strcmp(ar->short_src, "(wrap)") == 0)
+    return true;
+  return strncmp(ar->short_src, "moonloop/", 9) == 0 && !(rt && rt->debug);
+}
+
+// Pushes one line, or nil for a frame that is not shown.
+static void push_line(Runtime *rt, lua_State *L, lua_State *co,
+                      lua_Debug *ar) {
+  lua_getinfo(co, "Slntf", ar);
+  lua_xmove(co, L, 1); // nothing when co is L
+  if (is_hidden(rt, ar)) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    return;
+  }
+  if (*ar->what == 'C')
+    name_function(L);
+  else {
+    lua_pop(L, 1);
+    lua_pushboolean(L, false);
+  }
+  push_frame_name(L, ar);
+  if (lua_isnil(L, -1))
+    return;
+  const char *name = lua_tostring(L, -1);
+  if (ar->currentline > 0)
+    lua_pushfstring(L, "\n\t%s:%d: in %s%s", ar->short_src, ar->currentline,
+                    name, ar->istailcall ? "\n\t(...tail calls...)" : "");
+  else
+    lua_pushfstring(L, "\n\t%s: in %s%s", ar->short_src, name,
+                    ar->istailcall ? "\n\t(...tail calls...)" : "");
+  lua_remove(L, -2);
+}
+
+static int count_levels(lua_State *co) {
+  lua_Debug ar;
+  int low = 0, high = 1;
+  while (lua_getstack(co, high, &ar)) {
+    low = high;
+    high *= 2;
+  }
+  while (low < high) {
+    int middle = (low + high) / 2;
+    if (lua_getstack(co, middle, &ar))
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+// Adds the lines of one coroutine to the text on top of L.
+static void add_lines(Runtime *rt, lua_State *L, lua_State *co, int level) {
+  lua_Debug ar;
+  int levels = count_levels(co);
+  int skip_from = level + FIRST_LINES, skip_to = levels - LAST_LINES;
+  lua_checkstack(co, 2);
+  for (; lua_getstack(co, level, &ar); level++) {
+    if (level == skip_from && skip_to > skip_from) {
+      lua_pushfstring(L, "\n\t...\t(skipping %d levels)", skip_to - level);
+      lua_concat(L, 2);
+      level = skip_to;
+      lua_getstack(co, level, &ar);
+    }
+    push_line(rt, L, co, &ar);
+    if (lua_isnil(L, -1))
+      lua_pop(L, 1);
+    else
+      lua_concat(L, 2);
+  }
+}
+
+void traceback_push(Runtime *rt, lua_State *L, int level) {
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  lua_pushliteral(L, "stack traceback:");
+  add_lines(rt, L, L, level);
+  if (!rt || L != rt->innermost)
+    return;
+  for (Driver *d = rt->drivers; d; d = d->outer)
+    add_lines(rt, L, d->L, 0);
+}
+
+static void add_parked(Runtime *rt, lua_State *L, lua_State *co) {
+  lua_State *inner = coroutine_inner(co);
+  if (inner)
+    add_parked(rt, L, inner);
+  add_lines(rt, L, co, 0);
+}
+
+// What runs or is 'normal' below a task that is in the middle of something.
+void traceback_push_task(Runtime *rt, lua_State *L, Task *t) {
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  lua_pushliteral(L, "stack traceback:");
+  if (t->co && t->started)
+    add_parked(rt, L, t->co);
+}
+
+void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co) {
+  lua_pushliteral(L, "stack traceback:");
+  add_lines(rt, L, co, 0);
+}
+
+// ---- barriers --------------------------------------------------------------
+
+static bool can_be_suspended(const char *name) {
+  static const char *const names[] = {
+      "pcall",         "xpcall",           "dofile",        "wrap",
+      "moonloop.pcall", "coroutine.resume", "coroutine.wrap", NULL};
+  for (const char *const *n = names; *n; n++)
+    if (strcmp(*n, name) == 0)
+      return true;
+  return false;
+}
+
+static bool is_finalizer(const lua_Debug *ar) {
+  return *ar->namewhat == 'm' && ar->name && strcmp(ar->name, "__gc") == 0;
+}
+
+void traceback_push_barrier(lua_State *L, lua_State *co, int level) {
+  lua_Debug ar;
+  for (; lua_getstack(co, level, &ar); level++) {
+    lua_getinfo(co, "Snf", &ar);
+    lua_xmove(co, L, 1);
+    bool is_c = *ar.what == 'C';
+    name_function(L);
+    const char *name = lua_tostring(L, -1);
+    if (!name)
+      name = ar.name;
+    if (is_finalizer(&ar)) {
+      lua_pushliteral(L, "a finalizer (__gc)");
+      return;
+    }
+    if (is_c && name && strcmp(name, "error") == 0) {
+      lua_pushliteral(L, "xpcall's message handler");
+      return;
+    }
+    if (is_c && name && !can_be_suspended(name)) {
+      lua_pushstring(L, name);
+      return;
+    }
+    lua_pop(L, 1);
+  }
+  lua_pushliteral(L, "xpcall's message handler");
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+//
+// Tracebacks through a task and the coroutines it drives, without the frames
+// of the scheduler, and names for the functions in them.
+#ifndef MOONLOOP_TRACEBACK_H
+#define MOONLOOP_TRACEBACK_H
+
+#include "runtime.h"
+
+// Pushes the traceback of the running task as seen from L, beginning at
+// `level` of L. -> string
+void traceback_push(Runtime *rt, lua_State *L, int level);
+
+// Pushes the traceback of a suspended task, its innermost coroutine first.
+void traceback_push_task(Runtime *rt, lua_State *L, Task *t);
+
+// Pushes the traceback of a coroutine that an error stopped.
+void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co);
+
+// Pushes on L the name of the first C function of `co`, from `level` outward,
+// that cannot be suspended: "table.sort". -> string
+void traceback_push_barrier(lua_State *L, lua_State *co, int level);
+
+#endif

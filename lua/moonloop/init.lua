@@ -1,0 +1,65 @@
+-- SPDX-License-Identifier: MIT
+-- The module table. What nearly every program uses is there from the start; the
+-- rest is loaded when its name is first used, which keeps starting cheap.
+
+local core = require "moonloop.core"
+local context = require "moonloop.context"
+local tasks = require "moonloop.tasks"
+local run = require "moonloop.run"
+local loop = require "moonloop.loop"
+
+local M = {
+  _VERSION = "Moonloop 0.1.0",
+
+  run = run.run,
+  Runner = run.Runner,
+  exit = run.exit,
+
+  get_running_loop = loop.get_running_loop,
+  get_event_loop = loop.get_event_loop,
+  time = core.time,
+  sleep = core.sleep,
+  sleep_until = core.sleep_until,
+  sleep_forever = core.sleep_forever,
+
+  Future = core.Future,
+  isfuture = core.isfuture,
+  await = tasks.await,
+  ensure_future = core.ensure_future,
+
+  create_task = tasks.create_task,
+  current_task = core.current_task,
+  all_tasks = core.all_tasks,
+  defer = tasks.defer,
+  ContextVar = context.ContextVar,
+  copy_context = context.copy_context,
+
+  pcall = core.pcall,
+  is_error = core.is_error,
+  patch_coroutines = core.patch_coroutines,
+}
+
+core.task_methods.get_context = context.context_of
+
+for name, value in pairs(core) do
+  if type(value) == "table" and core.is_error_class(value) then M[name] = value end
+end
+
+-- Name -> the file that has it.
+local lazy = {
+  connect = "streams",
+  open_connection = "streams",
+  start_server = "servers",
+  testing = "testing",
+}
+
+return setmetatable(M, {
+  __index = function(self, name)
+    local file = lazy[name]
+    if not file then return nil end
+    local module = require("moonloop." .. file)
+    local value = name == file and module or module[name]
+    rawset(self, name, value)
+    return value
+  end,
+})

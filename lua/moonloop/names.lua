@@ -1,0 +1,54 @@
+-- SPDX-License-Identifier: MIT
+-- From host names to addresses: the one door through which connecting and
+-- listening resolve. Numeric hosts and "localhost" today.
+
+local core = require "moonloop.core"
+
+local M = {}
+
+local function is_numeric_v4(host)
+  local a, b, c, d = host:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)$")
+  if not a then return false end
+  return tonumber(a) < 256 and tonumber(b) < 256 and tonumber(c) < 256 and tonumber(d) < 256
+end
+
+local function is_numeric_v6(host)
+  return host:find(":", 1, true) ~= nil and host:find("^[%x:%.]+%%?[%w_.-]*$") ~= nil
+end
+
+local LOCALHOST = {
+  { family = "inet6", host = "::1" },
+  { family = "inet", host = "127.0.0.1" },
+}
+
+local function fail(host, text)
+  error(core.DNSError:new(("getaddrinfo %s: %s"):format(host, text),
+    { code = "EAI_NONAME", host = host }), 0)
+end
+
+local function addresses_of(host)
+  if is_numeric_v4(host) then return { { family = "inet", host = host } } end
+  if is_numeric_v6(host) then return { { family = "inet6", host = host } } end
+  local bare = host:lower():gsub("%.$", "")
+  if bare == "localhost" or bare:find("%.localhost$") then return LOCALHOST end
+  fail(host, "Name or service not known (only numeric hosts and localhost resolve as yet)")
+end
+
+--- The addresses of a host, in the order to try them. Awaits.
+-- @param host string
+-- @param[opt] family "inet" or "inet6": only those
+-- @return list of {family=, host=}
+-- @raise DNSError with code EAI_NONAME or EAI_FAMILY, and `host`
+function M.resolve(host, family)
+  local list = {}
+  for _, address in ipairs(addresses_of(host)) do
+    if not family or address.family == family then list[#list + 1] = address end
+  end
+  if #list == 0 then
+    error(core.DNSError:new(("getaddrinfo %s: no address of family %s"):format(host, family),
+      { code = "EAI_FAMILY", host = host }), 0)
+  end
+  return list
+end
+
+return M

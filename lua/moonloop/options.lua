@@ -1,0 +1,91 @@
+-- SPDX-License-Identifier: MIT
+-- Checking of options tables: an option that does not exist raises, naming it
+-- and the nearest one that does.
+
+local M = {}
+
+-- How many single edits lead from one word to the other.
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local diagonal, left = row[0], i
+    row[0] = i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      left = math.min(row[j] + 1, left + 1, diagonal + cost)
+      diagonal, row[j] = row[j], left
+    end
+  end
+  return row[#b]
+end
+
+local function nearest(word, known)
+  local best, best_distance
+  for name in pairs(known) do
+    local d = distance(word, name)
+    if not best or d < best_distance or (d == best_distance and name < best) then
+      best, best_distance = name, d
+    end
+  end
+  return best
+end
+
+-- Raises a bad argument error on behalf of the function that the user called.
+function M.bad_argument(position, name, text)
+  error(("bad argument #%d to '%s' (%s)"):format(position, name, text), 3)
+end
+
+local function type_name(value)
+  local mt = getmetatable(value)
+  local name = type(mt) == "table" and rawget(mt, "__name")
+  return type(name) == "string" and name or type(value)
+end
+
+-- Raises unless `value` is of a type; `expected` may list several: "string or nil".
+function M.check_type(position, name, value, expected)
+  local actual = type(value)
+  for choice in expected:gmatch("[%w_]+") do
+    if choice == actual then return value end
+  end
+  if actual == "nil" then actual = "no value" else actual = type_name(value) end
+  error(("bad argument #%d to '%s' (%s expected, got %s)")
+    :format(position, name, expected, actual), 3)
+end
+
+function M.is_callable(value)
+  if type(value) == "function" then return true end
+  local mt = getmetatable(value)
+  return type(mt) == "table" and mt.__call ~= nil
+end
+
+function M.check_callable(position, name, value)
+  if M.is_callable(value) then return value end
+  local actual = value == nil and "no value" or type_name(value)
+  error(("bad argument #%d to '%s' (function expected, got %s)")
+    :format(position, name, actual), 3)
+end
+
+-- Checks an options table against `known`, a table of option name to the type
+-- its value must have ("any" for no check). nil stands for no options.
+function M.check(position, name, options, known)
+  if options == nil then return {} end
+  if type(options) ~= "table" then
+    error(("bad argument #%d to '%s' (table expected, got %s)")
+      :format(position, name, type_name(options)), 3)
+  end
+  for key, value in pairs(options) do
+    local expected = known[key]
+    if expected == nil then
+      error(("bad argument #%d to '%s' (there is no option '%s'; did you mean '%s'?)")
+        :format(position, name, tostring(key), nearest(tostring(key), known)), 3)
+    end
+    if expected ~= "any" and not (" or " .. expected .. " or "):find(" or " .. type(value) .. " or ", 1, true) then
+      error(("bad argument #%d to '%s' (option '%s': %s expected, got %s)")
+        :format(position, name, key, expected, type_name(value)), 3)
+    end
+  end
+  return options
+end
+
+return M

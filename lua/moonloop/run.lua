@@ -1,0 +1,278 @@
+-- SPDX-License-Identifier: MIT
+-- Running: what `moonloop.run` does around the main task. Each run has a number,
+-- which tasks and resources inherit from the task that makes them; on the way
+-- out a run cancels and awaits what bears its number, within a bounded time.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+local tasks = require "moonloop.tasks"
+
+local M = {}
+
+local SHUTDOWN_TIMEOUT = 10
+local RUNNER_OPTIONS = { debug = "boolean", shutdown_timeout = "number" }
+
+local last_run = 0
+local current = {} -- the outermost run under way: main task, exit status
+
+local function new_run()
+  last_run = last_run + 1
+  return last_run
+end
+
+-- The unfinished tasks of the runs numbered `first` to `last`, but for one.
+local function unfinished(first, last, except)
+  local list = {}
+  for _, task in ipairs(core.all_tasks()) do
+    local run = core.run_of(task)
+    if run >= first and run <= last and task ~= except then list[#list + 1] = task end
+  end
+  return list
+end
+
+-- Cancels and awaits, again for what that leaves behind, until nothing is left.
+local function cancel_all(first, last, reaper)
+  while true do
+    local left = unfinished(first, last, reaper)
+    if #left == 0 then break end
+    for _, task in ipairs(left) do
+      if task:cancelling() == 0 then task:cancel() end
+    end
+    for _, task in ipairs(left) do core.join(task) end
+  end
+  for _, stream in ipairs(core.unsent_streams(first, last)) do
+    stream:close()
+    core.pcall(stream.wait_closed, stream)
+  end
+end
+
+local function report_stuck(task)
+  core.call_exception_handler(nil, {
+    message = ("task '%s' did not end within the shutdown timeout (it waits for %s); closing it")
+      :format(task:get_name(), task:awaiting()),
+    task = task,
+    traceback = task:get_stack(),
+    created_at = core.site_of(task),
+  })
+end
+
+local function close_stuck(first, last, reaper)
+  for _, task in ipairs(unfinished(first, last, reaper)) do
+    report_stuck(task)
+    core.close_task(task)
+  end
+  core.close_task(reaper)
+end
+
+-- Runs the loop for the reaper until it is done or the time is over.
+local function drive_reaper(reaper, timeout)
+  local timer = core.call_later(nil, timeout, core.stop)
+  local outcome = core.run_until(reaper)
+  timer:cancel()
+  return outcome == "done"
+end
+
+-- Leaves nothing of the runs numbered `first` to `last` behind.
+local function wind_up(first, last, timeout)
+  if #unfinished(first, last) > 0 or #core.unsent_streams(first, last) > 0 then
+    local reaper
+    reaper = core.task_new({ name = "shutdown" }, function()
+      cancel_all(first, last, reaper)
+    end)
+    core.set_run(reaper, -1)
+    if not drive_reaper(reaper, timeout) then close_stuck(first, last, reaper) end
+  end
+  core.abort_resources(first, last)
+  core.report_untaken(first, last)
+end
+
+-- ---- deadlock ----------------------------------------------------------------
+
+local function describe_waiting(list)
+  local lines, infos = {}, {}
+  for i, task in ipairs(list) do
+    infos[i] = { name = task:get_name(), awaiting = task:awaiting(),
+      traceback = task:get_stack() }
+    lines[i] = ("\n  task '%s' waits for %s"):format(infos[i].name, infos[i].awaiting)
+  end
+  return table.concat(lines), infos
+end
+
+local function deadlock_error(list)
+  local text, infos = describe_waiting(list)
+  return core.DeadlockError:new("every task waits for something that nothing can wake:" .. text,
+    { tasks = infos })
+end
+
+-- ---- the outermost run -------------------------------------------------------
+
+-- Runs the loop until the main task has ended, whatever comes between.
+local function drive_main(main, timeout)
+  local deadlocked
+  while true do
+    local outcome = core.run_until(main)
+    if outcome == "done" then return end
+    if outcome == "stopped" then
+      main:cancel("the loop was stopped")
+      if not drive_reaper(main, timeout) then core.close_task(main) end
+      return
+    end
+    if deadlocked or not core.throw(main, deadlock_error(core.all_tasks())) then
+      core.close_task(main)
+      return
+    end
+    deadlocked = true
+  end
+end
+
+-- Set by the command, which ends the process itself.
+M.is_command = false
+
+local function take(main)
+  if current.exit_status ~= nil and not M.is_command then
+    local status = current.exit_status
+    current.exit_status = nil
+    os.exit(status, true)
+  end
+  return main:result()
+end
+
+local function run_outermost(opts, fn, ...)
+  if core.is_running() then
+    core.raise("InvalidStateError", "the loop is running already")
+  end
+  core.set_closed(false)
+  local number, outer = new_run(), core.run_id()
+  core.run_id(number)
+  local timeout = opts.shutdown_timeout or SHUTDOWN_TIMEOUT
+  local main = core.task_new({ name = "main" }, fn, ...)
+  core.set_run(main, number)
+  core.take(main)
+  current.main, current.exit_status = main, nil
+  drive_main(main, timeout)
+  wind_up(number, last_run, timeout)
+  current.main = nil
+  core.run_id(outer)
+  return take(main)
+end
+
+-- ---- a run inside a task -----------------------------------------------------
+
+local function finish_nested(number)
+  core.cancel_scope(nil, true):run(function()
+    cancel_all(number, number, core.current_task())
+  end)
+  core.abort_resources(number, number)
+  core.report_untaken(number, number)
+end
+
+local function run_nested(fn, ...)
+  local number = new_run()
+  local main = core.task_new({ name = "run" }, fn, ...)
+  core.set_run(main, number)
+  core.take(main)
+  local _ <close> = setmetatable({}, { __close = function() finish_nested(number) end })
+  return tasks.await_own(main)
+end
+
+-- ---- the public face ---------------------------------------------------------
+
+local function as_function(fn)
+  if type(fn) == "function" then return fn end
+  return function(...) return fn(...) end
+end
+
+--- Runs `fn(...)` as the main task and returns its values. On the way out every
+-- task left over is cancelled and awaited, streams are flushed and closed. Inside
+-- a task it awaits `fn` in a scope of its own.
+-- @param fn function
+-- @raise what `fn` raises; InvalidStateError in a callback of the loop
+-- @see asyncio.run
+function M.run(fn, ...)
+  options.check_callable(1, "run", fn)
+  if core.current_task() then return run_nested(as_function(fn), ...) end
+  return run_outermost({}, as_function(fn), ...)
+end
+
+--- Ends the program after unwinding: the main task and all others are cancelled
+-- and awaited, then the process exits with `status`.
+-- @param[opt] status boolean or integer, as for `os.exit`
+function M.exit(status)
+  options.check_type(1, "exit", status == nil and 0 or status, "number or boolean")
+  if type(status) == "number" and not math.tointeger(status) then
+    options.bad_argument(1, "exit", "number has no integer representation")
+  end
+  if not current.main then os.exit(status == nil or status, true) end
+  current.exit_status = status == nil and true or status
+  current.main:cancel("moonloop.exit was called")
+  if core.current_task() then core.raise("CancelledError", "moonloop.exit was called") end
+end
+
+local Runner = {}
+local runner_mt = { __index = Runner, __name = "moonloop.Runner" }
+
+--- Makes a Runner: several runs on one loop, with options.
+-- @param[opt] opts `debug` (boolean), `shutdown_timeout` (seconds)
+-- @see asyncio.Runner
+function M.Runner(opts)
+  options.check(1, "Runner", opts, RUNNER_OPTIONS)
+  return setmetatable({ opts = opts or {}, closed = false }, runner_mt)
+end
+
+local function check_runner(self, name)
+  if getmetatable(self) ~= runner_mt then
+    options.bad_argument(1, name, "Runner expected, got " .. type(self))
+  end
+  if self.closed then core.raise("InvalidStateError", "the Runner is closed") end
+end
+
+--- Runs `fn(...)` as `moonloop.run` does.
+-- @see asyncio.Runner.run
+function Runner:run(fn, ...)
+  check_runner(self, "run")
+  options.check_callable(1, "run", fn)
+  if core.is_running() then
+    core.raise("InvalidStateError", "a Runner cannot run while the loop is running")
+  end
+  if self.opts.debug ~= nil then core.set_debug(nil, self.opts.debug) end
+  return run_outermost(self.opts, as_function(fn), ...)
+end
+
+--- The loop.
+-- @see asyncio.Runner.get_loop
+function Runner:get_loop()
+  check_runner(self, "get_loop")
+  return require("moonloop.loop").loop
+end
+
+--- Closes the Runner; what its runs left over is cancelled and awaited.
+-- @see asyncio.Runner.close
+function Runner:close()
+  if self.closed then return end
+  self.closed = true
+  if not core.is_running() then
+    wind_up(0, last_run, self.opts.shutdown_timeout or SHUTDOWN_TIMEOUT)
+  end
+end
+
+function runner_mt:__close() self:close() end
+
+-- Leaves nothing at all behind: for `moonloop_close` and `loop:close`.
+function M.shut_down()
+  if core.is_running() then return end
+  wind_up(-1, last_run, SHUTDOWN_TIMEOUT)
+end
+
+-- For the command, which ends the process itself: the status that
+-- `moonloop.exit` asked for, and what Ctrl-C does.
+function M.take_exit_status()
+  local status = current.exit_status
+  current.exit_status = nil
+  return status
+end
+
+function M.interrupt()
+  if current.main then current.main:cancel("interrupted") end
+end
+
+return M

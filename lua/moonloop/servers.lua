@@ -1,0 +1,328 @@
+-- SPDX-License-Identifier: MIT
+-- TCP servers: a task accepts on each listening socket and makes a task of the
+-- handler for each connection. A connection lasts until its handler has ended
+-- and its data is out.
+
+local core = require "moonloop.core"
+local names = require "moonloop.names"
+local options = require "moonloop.options"
+local streams = require "moonloop.streams"
+
+local M = {}
+
+local OPTIONS = {
+  backlog = "number",
+  reuse_port = "boolean",
+  limit = "number",
+  family = "string",
+  start_serving = "boolean",
+  max_connections = "number",
+  sock = "any",
+  tls = "any",
+  tls_handshake_timeout = "number",
+}
+
+local NOT_YET = { "tls", "tls_handshake_timeout", "sock" }
+
+local Server = {}
+local server_mt = { __index = Server, __name = "moonloop.Server" }
+
+local function check_server(self, name)
+  if getmetatable(self) ~= server_mt then
+    options.bad_argument(1, name, "Server expected, got " .. type(self))
+  end
+  return self
+end
+
+-- ---- connections -------------------------------------------------------------
+
+local function check_ended(self)
+  if not self.closed or next(self.connections) then return end
+  if not self.ended:done() then self.ended:set_result() end
+end
+
+local function forget(self, task)
+  self.connections[task] = nil
+  self.count = self.count - 1
+  if self.slot and self.count < self.max_connections then
+    local slot = self.slot
+    self.slot = nil
+    slot:set_result()
+  end
+  check_ended(self)
+end
+
+local function report(task, stream, err)
+  core.call_exception_handler(nil, {
+    message = ("error in the handler of a connection (task '%s')"):format(task:get_name()),
+    error = err, task = task, stream = stream,
+    traceback = core.traceback_of(task), created_at = core.site_of(task),
+  })
+end
+
+-- The handler of a connection has ended: a callback, so it must not wait.
+local function on_handler_end(self, task)
+  local stream = self.connections[task]
+  if task:cancelled() then
+    stream:abort()
+  else
+    local err = task:error()
+    if err ~= nil then report(task, stream, err) end
+    stream:close()
+  end
+  if stream:fileno() < 0 then return forget(self, task) end
+  core.task_new({ name = "close" }, function() -- until its data is out
+    local _ <close> = setmetatable({}, { __close = function() forget(self, task) end })
+    core.pcall(stream.wait_closed, stream)
+  end)
+end
+
+local function serve_connection(self, fd)
+  local stream = core.stream(fd, self.limit)
+  local task = core.task_new(nil, self.handler, stream, stream)
+  self.connections[task] = stream
+  self.count = self.count + 1
+  core.on_end(task, self.on_end)
+end
+
+-- ---- accepting ---------------------------------------------------------------
+
+local EXHAUSTED = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
+
+-- Out of descriptors: said once, tried again when some may be free.
+local function wait_for_descriptors(self, err)
+  if not self.exhausted then
+    self.exhausted = true
+    core.call_exception_handler(nil, {
+      message = "the server cannot accept connections for now; trying again", error = err,
+    })
+  end
+  core.sleep(0.1)
+end
+
+local function accept_one(self, socket)
+  local ok, fd = core.pcall(socket.accept_fd, socket)
+  if ok then
+    self.exhausted = false
+    serve_connection(self, fd)
+  elseif core.is_error(fd, "OSError") and EXHAUSTED[fd.code] then
+    wait_for_descriptors(self, fd)
+  elseif self.closed then
+    return false
+  else
+    error(fd, 0)
+  end
+  return true
+end
+
+local function accept_all(self, socket)
+  while not self.closed do
+    if self.max_connections and self.count >= self.max_connections then
+      self.slot = self.slot or core.Future()
+      self.slot:await()
+    elseif not accept_one(self, socket) then
+      return
+    end
+  end
+end
+
+-- ---- making one --------------------------------------------------------------
+
+local function hosts_of(host)
+  if host == nil or host == "" then return { "::", "0.0.0.0" }, true end
+  if type(host) == "table" then return host end
+  return { host }
+end
+
+local function has_no_ipv6(err)
+  return core.is_error(err, "OSError")
+    and (err.code == "EAFNOSUPPORT" or err.code == "EADDRNOTAVAIL")
+end
+
+-- Listens on every address. Port 0 is one port for all of them.
+local function listen(self, hosts, all, port, opts)
+  for _, host in ipairs(hosts) do
+    for _, address in ipairs(names.resolve(host, opts.family)) do
+      local ok, socket = pcall(core.tcp_listen, address.host, port, opts.backlog, opts.reuse_port)
+      local optional = all or host == "localhost" and address.family == "inet6"
+      if ok then
+        self.listeners[#self.listeners + 1] = socket
+        if port == 0 then port = socket:getsockname().port end
+      elseif not (optional and has_no_ipv6(socket)) then
+        self:close()
+        error(socket, 0)
+      end
+    end
+  end
+end
+
+local function check_options(opts)
+  opts = options.check(4, "start_server", opts, OPTIONS)
+  streams.refuse_not_yet(4, "start_server", opts, NOT_YET)
+  streams.check_family(4, "start_server", opts.family)
+  streams.check_limit(4, "start_server", opts.limit)
+  local most = opts.max_connections
+  if most and (not math.tointeger(most) or most < 1) then
+    options.bad_argument(4, "start_server", "option 'max_connections' must be a positive integer")
+  end
+  return opts
+end
+
+local function check_hosts(host)
+  if type(host) == "table" then
+    for _, one in ipairs(host) do
+      if type(one) ~= "string" then
+        options.bad_argument(2, "start_server", "a list of strings is expected")
+      end
+    end
+    return
+  end
+  options.check_type(2, "start_server", host, "string or nil")
+end
+
+--- Listens on TCP and makes `handler(stream, stream)` a task for each connection.
+-- Awaits. The stream is closed when its handler ends; a handler's error goes to
+-- the exception handler.
+-- @param handler function(stream, stream)
+-- @param host name, numeric address, list of these, or nil for all interfaces
+-- @param port integer; 0 for a free one, see `Server:port`
+-- @param[opt] opts `backlog` (4096), `reuse_port`, `limit` (see `connect`),
+-- `family`, `start_serving` (true), `max_connections` (accepting pauses there)
+-- @return Server
+-- @raise AddressInUseError, PermissionError, ...; DNSError
+-- @see asyncio.start_server
+function M.start_server(handler, host, port, opts)
+  options.check_callable(1, "start_server", handler)
+  check_hosts(host)
+  port = streams.check_port(3, "start_server", port, 0)
+  opts = check_options(opts)
+  local self = setmetatable({
+    handler = handler, listeners = {}, acceptors = {}, connections = {}, count = 0,
+    limit = opts.limit, max_connections = opts.max_connections, ended = core.Future(),
+    closed = false,
+  }, server_mt)
+  self.on_end = function(task) on_handler_end(self, task) end
+  if type(handler) ~= "function" then
+    self.handler = function(...) return handler(...) end
+  end
+  local hosts, all = hosts_of(host)
+  listen(self, hosts, all, port, opts)
+  if opts.start_serving ~= false then self:start_serving() end
+  return self
+end
+
+-- ---- methods -----------------------------------------------------------------
+
+--- Begins to accept, where `start_serving=false` was given.
+-- @function Server:start_serving
+-- @raise InvalidStateError when it is closed
+-- @see asyncio.Server.start_serving
+function Server:start_serving()
+  check_server(self, "start_serving")
+  if self.closed then core.raise("InvalidStateError", "the server is closed") end
+  if self.serving then return end
+  self.serving = true
+  for i, socket in ipairs(self.listeners) do
+    self.acceptors[i] = core.task_new({ name = "accept" }, accept_all, self, socket)
+  end
+end
+
+--- Whether it accepts connections.
+-- @function Server:is_serving
+-- @see asyncio.Server.is_serving
+function Server:is_serving()
+  check_server(self, "is_serving")
+  return self.serving == true and not self.closed
+end
+
+--- Serves until it is closed or the task is cancelled, which closes it. Awaits.
+-- @function Server:serve_forever
+-- @see asyncio.Server.serve_forever
+function Server:serve_forever()
+  check_server(self, "serve_forever")
+  if self.forever then
+    core.raise("InvalidStateError", "the server is being served forever already")
+  end
+  self:start_serving()
+  self.forever = true
+  local _ <close> = setmetatable({}, { __close = function()
+    self.forever = nil
+    self:close()
+  end })
+  self.ended:await()
+end
+
+--- Stops accepting. Connections go on.
+-- @function Server:close
+-- @see asyncio.Server.close
+function Server:close()
+  check_server(self, "close")
+  if self.closed then return end
+  self.closed = true
+  for _, socket in ipairs(self.listeners) do socket:close() end
+  for _, task in ipairs(self.acceptors) do task:cancel() end
+  if self.slot and not self.slot:done() then self.slot:set_result() end
+  check_ended(self)
+end
+
+--- Waits until it is closed and every connection has ended. Awaits.
+-- @function Server:wait_closed
+-- @see asyncio.Server.wait_closed
+function Server:wait_closed()
+  check_server(self, "wait_closed")
+  self.ended:await()
+end
+
+--- Closes every connection; what is queued is sent.
+-- @function Server:close_clients
+-- @see asyncio.Server.close_clients
+function Server:close_clients()
+  check_server(self, "close_clients")
+  for _, stream in pairs(self.connections) do stream:close() end
+end
+
+--- Aborts every connection.
+-- @function Server:abort_clients
+-- @see asyncio.Server.abort_clients
+function Server:abort_clients()
+  check_server(self, "abort_clients")
+  for _, stream in pairs(self.connections) do stream:abort() end
+end
+
+--- The addresses it listens on: a list of {host=, port=}, empty when closed.
+-- @function Server:sockets
+-- @see asyncio.Server.sockets
+function Server:sockets()
+  check_server(self, "sockets")
+  local list = {}
+  for i, socket in ipairs(self.closed and {} or self.listeners) do
+    list[i] = socket:getsockname()
+  end
+  return list
+end
+
+--- The port it listens on, the first one where there are several.
+-- @function Server:port
+-- @raise InvalidStateError when it is closed
+function Server:port()
+  check_server(self, "port")
+  if self.closed then core.raise("InvalidStateError", "the server is closed") end
+  return self.listeners[1]:getsockname().port
+end
+
+function server_mt:__tostring()
+  if self.closed then return "Server: (closed)" end
+  return ("Server: port %d (%s, %d connections)"):format(self:port(),
+    self.serving and "serving" or "idle", self.count)
+end
+
+-- Leaving the block: no new connections, handlers cancelled and waited for.
+function server_mt:__close()
+  self:close()
+  for task in pairs(self.connections) do task:cancel() end
+  if core.current_task() then
+    core.cancel_scope(nil, true):run(function() self.ended:await() end)
+  end
+end
+
+return M

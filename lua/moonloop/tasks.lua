@@ -1,0 +1,78 @@
+-- SPDX-License-Identifier: MIT
+-- Tasks as far as they are policy: creating one with options, awaiting anything
+-- that can be awaited, clean-up with `defer`.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+local context = require "moonloop.context"
+
+local M = {}
+
+local OPTIONS = { name = "string", context = "table", eager_start = "boolean" }
+
+local function callable_as_function(fn)
+  if type(fn) == "function" then return fn end
+  return function(...) return fn(...) end
+end
+
+-- `create_task` comes here when its first argument is not a function.
+local function create_task_with(first, ...)
+  if options.is_callable(first) then
+    return core.task_new(nil, callable_as_function(first), ...)
+  end
+  if type(first) ~= "table" then options.check_callable(1, "create_task", first) end
+  local opts = options.check(1, "create_task", first, OPTIONS)
+  if opts.context and not context.is_context(opts.context) then
+    options.bad_argument(1, "create_task", "option 'context': Context expected")
+  end
+  options.check_callable(2, "create_task", (...))
+  return core.task_new(opts, callable_as_function((...)), select(2, ...))
+end
+
+M.create_task = core.make_create_task(create_task_with)
+
+-- A task made for this call ends with it: cancelled, it is cancelled too and
+-- waited for.
+function M.await_own(task)
+  local _ <close> = setmetatable({}, { __close = function()
+    if task:done() then return end
+    task:cancel()
+    core.cancel_scope(nil, true):run(core.join, task)
+  end })
+  return core.await_future(task)
+end
+
+--- Waits for an awaitable. Awaits. A function is made a task that belongs to
+-- this call: cancelling the call cancels it.
+-- @param aw Future, Task or function
+-- @return its values
+-- @raise its error; CancelledError
+function M.await(aw)
+  if core.isfuture(aw) then return core.await_future(aw) end
+  options.check_callable(1, "await", aw)
+  return M.await_own(core.task_new(nil, callable_as_function(aw)))
+end
+
+local deferred_mt = { __name = "moonloop.Deferred" }
+
+function deferred_mt:__close()
+  local fn = self.fn
+  self.fn = nil
+  if not fn then return end
+  if not core.current_task() then
+    fn() -- in a callback, or in a plain coroutine: it cannot await anyway
+    return
+  end
+  core.cancel_scope(nil, true):run(fn)
+end
+
+--- Runs `fn` when the block is left: `local _ <close> = moonloop.defer(fn)`.
+-- It may await, shielded from cancellation.
+-- @param fn function
+-- @return a value for a to-be-closed variable
+function M.defer(fn)
+  options.check_callable(1, "defer", fn)
+  return setmetatable({ fn = callable_as_function(fn) }, deferred_mt)
+end
+
+return M

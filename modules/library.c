@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+//
+// Where the parts become one library: luaopen_moonloop opens the runtime and
+// the modules and runs lua/moonloop/init.lua, which makes the module table. The
+// Lua files are found in the library itself. Everything is made once for a Lua
+// state, however often it is required.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lua_files.h"
+#include "runtime.h"
+#include "socket.h"
+#include "stream.h"
+
+static const char MODULE_KEY; // registry: the module table
+static const char LOADED_KEY; // registry: module name -> what its file returned
+
+// Loads the file from the source tree that this library was built in, if it
+// lies there. -> chunk or nothing
+static bool load_from_tree(lua_State *L, const LuaFile *file) {
+  if (!*lua_source_tree)
+    return false;
+  lua_pushfstring(L, "%s/%s", lua_source_tree, file->path);
+  FILE *f = fopen(lua_tostring(L, -1), "rb");
+  lua_pop(L, 1);
+  if (!f)
+    return false;
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  size_t n;
+  do {
+    n = fread(luaL_prepbuffer(&b), 1, LUAL_BUFFERSIZE, f);
+    luaL_addsize(&b, n);
+  } while (n > 0);
+  fclose(f);
+  luaL_pushresult(&b);
+  size_t size;
+  const char *text = lua_tolstring(L, -1, &size);
+  lua_pushfstring(L, "@%s", file->path);
+  int status = luaL_loadbufferx(L, text, size, lua_tostring(L, -1), "t");
+  if (status != LUA_OK)
+    lua_error(L);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+  return true;
+}
+
+static void load_file(lua_State *L, const LuaFile *file) { // -> chunk
+  if (load_from_tree(L, file))
+    return;
+  lua_pushfstring(L, "@%s", file->path);
+  int status = luaL_loadbufferx(L, file->text, file->size, lua_tostring(L, -1),
+                                "t");
+  if (status != LUA_OK)
+    lua_error(L);
+  lua_remove(L, -2);
+}
+
+// Messages name functions by where package.loaded has them: that should be the
+// public place.
+static void hide_core(lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushnil(L);
+  lua_setfield(L, -2, RUNTIME_CORE);
+  lua_pop(L, 1);
+}
+
+// A package.preload function: runs the file once, then answers what it gave.
+static int load_module(lua_State *L) { // upvalue: the file
+  const LuaFile *file = lua_touserdata(L, lua_upvalueindex(1));
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &LOADED_KEY);
+  if (lua_getfield(L, -1, file->module) != LUA_TNIL)
+    return 1;
+  load_file(L, file);
+  lua_call(L, 0, 1);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -4, file->module);
+  hide_core(L);
+  return 1;
+}
+
+static int load_core(lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CORE);
+  return 1;
+}
+
+static void preload_files(lua_State *L) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  for (const LuaFile *file = lua_files; file->module; file++) {
+    lua_pushlightuserdata(L, (void *)file);
+    lua_pushcclosure(L, load_module, 1);
+    lua_setfield(L, -2, file->module);
+  }
+  lua_pushcfunction(L, load_core);
+  lua_setfield(L, -2, RUNTIME_CORE);
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &LOADED_KEY);
+}
+
+static void open_modules(Runtime *rt, lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CORE);
+  socket_open(rt, L);
+  stream_open(rt, L);
+  lua_pop(L, 1);
+}
+
+int luaopen_moonloop(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &MODULE_KEY) == LUA_TTABLE)
+    return 1;
+  lua_pop(L, 1);
+  Runtime *rt = moonloop_open(L, NULL);
+  preload_files(L);
+  open_modules(rt, L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "moonloop.init");
+  lua_call(L, 1, 1);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &MODULE_KEY);
+  return 1;
+}

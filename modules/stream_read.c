@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: MIT
+//
+// The reading half of a Stream. The read watcher is armed once and stays so; a
+// reader that waits is resumed inside the callback, with bytes handed over
+// straight from the loop's receive buffer. Only what nobody has asked for yet
+// is kept in the Stream, up to a bound, past which the watcher is stopped.
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host/error.h"
+#include "host/task.h"
+#include "stream.h"
+
+enum { READ_AHEAD = 65536, SMALLEST_BUFFER = 512 };
+
+static size_t held(const Stream *s) { return s->end - s->start; }
+
+// ---- the watcher -----------------------------------------------------------
+
+void stream_watch(Stream *s) {
+  if (ev_is_active(&s->io) || s->fd < 0)
+    return;
+  ev_io_start(s->rt->loop, &s->io);
+  ev_unref(s->rt->loop); // the wait of a reader keeps the loop alive, not this
+}
+
+void stream_unwatch(Stream *s) {
+  if (!ev_is_active(&s->io))
+    return;
+  ev_ref(s->rt->loop);
+  ev_io_stop(s->rt->loop, &s->io);
+}
+
+// ---- the buffer ------------------------------------------------------------
+
+void stream_drop_data(Stream *s) {
+  runtime_free(s->rt, s->data, s->capacity);
+  s->data = NULL;
+  s->start = s->end = s->capacity = 0;
+}
+
+static bool make_room(Stream *s, size_t size) {
+  if (s->start > 0 && s->end + size > s->capacity) {
+    memmove(s->data, s->data + s->start, held(s));
+    s->end -= s->start;
+    s->start = 0;
+  }
+  if (s->end + size <= s->capacity)
+    return true;
+  size_t capacity = s->capacity ? s->capacity : SMALLEST_BUFFER;
+  while (capacity < s->end + size)
+    capacity *= 2;
+  if (capacity > UINT32_MAX)
+    return false;
+  char *data = runtime_realloc(s->rt, s->data, s->capacity, capacity);
+  if (!data)
+    return false;
+  s->data = data;
+  s->capacity = (uint32_t)capacity;
+  return true;
+}
+
+static bool append(Stream *s, const char *data, size_t size) {
+  if (size == 0)
+    return true;
+  if (!make_room(s, size))
+    return false;
+  memcpy(s->data + s->end, data, size);
+  s->end += (uint32_t)size;
+  return true;
+}
+
+static void consume(Stream *s, size_t size) {
+  s->start += (uint32_t)size;
+  if (s->start == s->end)
+    stream_drop_data(s); // an idle connection holds nothing
+}
+
+// ---- separators ------------------------------------------------------------
+
+static size_t longest(const Separators *seps) {
+  size_t size = seps->single ? seps->single_size : 0;
+  for (int i = 0; !seps->single && i < seps->count; i++)
+    if (seps->list[i].iov_len > size)
+      size = seps->list[i].iov_len;
+  return size;
+}
+
+// Where the first separator ends in data[from, size), counted from data; 0 when
+// there is none. Of several the one that ends first, as asyncio has it.
+static size_t find_separator(const Separators *seps, const char *data,
+                             size_t from, size_t size) {
+  if (seps->single) {
+    const char *at =
+        memmem(data + from, size - from, seps->single, seps->single_size);
+    return at ? (size_t)(at - data) + seps->single_size : 0;
+  }
+  size_t best = 0;
+  for (int i = 0; i < seps->count; i++) {
+    const struct iovec *sep = &seps->list[i];
+    const char *at =
+        memmem(data + from, size - from, sep->iov_base, sep->iov_len);
+    size_t end = at ? (size_t)(at - data) + sep->iov_len : 0;
+    if (end && (!best || end < best))
+      best = end;
+  }
+  return best;
+}
+
+static size_t find_held(Stream *s) {
+  ReadRequest *r = &s->read;
+  size_t size = held(s);
+  size_t end =
+      find_separator(&r->separators, s->data + s->start, r->scanned, size);
+  size_t tail = longest(&r->separators) - 1;
+  if (!end)
+    r->scanned = size > tail ? size - tail : 0;
+  return end;
+}
+
+// ---- deciding --------------------------------------------------------------
+
+// Whether the request can be answered from what is held; also with an error.
+static bool is_answerable(Stream *s) {
+  ReadRequest *r = &s->read;
+  size_t size = held(s);
+  bool over = s->read_error != 0 || (s->flags & STREAM_EOF);
+  switch (r->mode) {
+  case READ_SOME:
+    return size > 0 || over;
+  case READ_ALL:
+    return over;
+  case READ_EXACT:
+    return size >= r->want || over;
+  case READ_UNTIL:
+    break;
+  }
+  size_t end = size > 0 ? find_held(s) : 0;
+  r->want = end;
+  return end > 0 || over || size > s->limit;
+}
+
+static int push_bytes(lua_State *L, Stream *s, size_t size) {
+  lua_pushlstring(L, s->data + s->start, size);
+  consume(s, size);
+  return 1;
+}
+
+static int raise_read_error(lua_State *L, Stream *s) {
+  return stream_raise(L, s, s->read_error, "read");
+}
+
+static int raise_incomplete(lua_State *L, Stream *s) {
+  ReadRequest *r = &s->read;
+  size_t size = held(s);
+  if (r->mode == READ_EXACT)
+    error_push(L, "IncompleteReadError",
+               "%I bytes were read of %I, then the stream ended",
+               (LUAI_UACINT)size, (LUAI_UACINT)r->want);
+  else
+    error_push(L, "IncompleteReadError",
+               "the stream ended after %I bytes without the separator",
+               (LUAI_UACINT)size);
+  push_bytes(L, s, size);
+  lua_setfield(L, -2, "partial");
+  if (r->mode == READ_EXACT) {
+    lua_pushinteger(L, (lua_Integer)r->want);
+    lua_setfield(L, -2, "expected");
+  }
+  return lua_error(L);
+}
+
+static int raise_overrun(lua_State *L, Stream *s) {
+  error_push(L, "LimitOverrunError",
+             "no separator in the first %I bytes; the data stays readable, the "
+             "option `limit` (%I) sets how long a line may be",
+             (LUAI_UACINT)held(s), (LUAI_UACINT)s->limit);
+  lua_pushinteger(L, (lua_Integer)held(s));
+  lua_setfield(L, -2, "consumed");
+  return lua_error(L);
+}
+
+static int answer_exact(lua_State *L, Stream *s) {
+  if (held(s) >= s->read.want)
+    return push_bytes(L, s, s->read.want);
+  if (s->read_error)
+    return raise_read_error(L, s);
+  if (held(s) > 0)
+    return raise_incomplete(L, s);
+  lua_pushnil(L);
+  return 1;
+}
+
+static int answer_until(lua_State *L, Stream *s) {
+  ReadRequest *r = &s->read;
+  if (r->want > 0 && r->want <= s->limit)
+    return push_bytes(L, s, r->want);
+  if (r->want > 0 || held(s) > s->limit)
+    return raise_overrun(L, s);
+  if (s->read_error)
+    return raise_read_error(L, s);
+  if (held(s) > 0 && r->may_lack)
+    return push_bytes(L, s, held(s));
+  if (held(s) > 0)
+    return raise_incomplete(L, s);
+  lua_pushnil(L);
+  return 1;
+}
+
+// Answers the request from what is held: pushes the result, or raises.
+static int answer(lua_State *L, Stream *s) {
+  size_t size = held(s);
+  switch (s->read.mode) {
+  case READ_EXACT:
+    return answer_exact(L, s);
+  case READ_UNTIL:
+    return answer_until(L, s);
+  case READ_ALL:
+    if (s->read_error)
+      return raise_read_error(L, s);
+    return push_bytes(L, s, size);
+  case READ_SOME:
+    break;
+  }
+  if (size > 0)
+    return push_bytes(L, s, size < s->read.want ? size : s->read.want);
+  if (s->read_error)
+    return raise_read_error(L, s);
+  lua_pushnil(L);
+  return 1;
+}
+
+// ---- receiving -------------------------------------------------------------
+
+static int push_answer(lua_State *L, void *ud) { return answer(L, ud); }
+
+static int push_fresh(lua_State *L, void *ud) {
+  Stream *s = ud;
+  lua_pushlstring(L, s->rt->receive_buffer, s->read.fresh);
+  return 1;
+}
+
+static int push_stopped(lua_State *L, void *ud) {
+  (void)ud;
+  return error_raise(L, "InvalidStateError",
+                     "the stream was closed while the task read from it");
+}
+
+void stream_stop_reader(Stream *s) {
+  moonloop_wait *w = s->read.wait;
+  s->read.wait = NULL;
+  if (w)
+    wait_wake_later(w, push_stopped, NULL);
+}
+
+// Wakes the reader, which may do anything to the Stream: nothing comes after.
+static void wake_reader(Stream *s, moonloop_push_fn push) {
+  moonloop_wait *w = s->read.wait;
+  s->read.wait = NULL;
+  moonloop_wake(w, push, s);
+}
+
+static void end_reading(Stream *s, int err) {
+  if (err)
+    s->read_error = (int16_t)err;
+  else
+    s->flags |= STREAM_EOF;
+  stream_unwatch(s);
+}
+
+// Receives once into the loop's buffer. Returns the size, 0 at the end of the
+// file or on an error (both noted), -1 when there is nothing.
+static ssize_t receive(Stream *s) {
+  char *buffer = s->rt->receive_buffer;
+  ssize_t n;
+  do
+    n = s->transport->receive(s, buffer, RECEIVE_BUFFER_SIZE);
+  while (n < 0 && errno == EINTR);
+  if (n == RECEIVE_BUFFER_SIZE)
+    s->flags |= STREAM_MORE;
+  else
+    s->flags &= (uint16_t)~STREAM_MORE;
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    return -1;
+  if (n > 0)
+    return n;
+  end_reading(s, n < 0 ? errno : 0);
+  return 0;
+}
+
+static void keep(Stream *s, const char *data, size_t size) {
+  if (!append(s, data, size))
+    end_reading(s, ENOMEM);
+}
+
+// The common case: a task waits for some bytes and here they are.
+static bool hand_over(Stream *s, size_t size) {
+  ReadRequest *r = &s->read;
+  if (r->mode != READ_SOME || held(s) > 0 || !runtime_may_resume(s->rt))
+    return false;
+  size_t n = size < r->want ? size : r->want;
+  keep(s, s->rt->receive_buffer + n, size - n);
+  r->fresh = (unsigned)n;
+  wake_reader(s, push_fresh);
+  return true;
+}
+
+void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents) {
+  Stream *s = io->data;
+  (void)loop, (void)revents;
+  s->rt->events++;
+  bool waits = s->read.wait != NULL;
+  if (!waits && held(s) >= (s->limit < READ_AHEAD ? s->limit : READ_AHEAD)) {
+    stream_unwatch(s);
+    return;
+  }
+  ssize_t n = receive(s);
+  if (n < 0)
+    return;
+  if (waits && n > 0 && hand_over(s, (size_t)n))
+    return;
+  if (n > 0)
+    keep(s, s->rt->receive_buffer, (size_t)n);
+  if (waits && is_answerable(s))
+    wake_reader(s, push_answer);
+}
+
+// ---- reading in Lua --------------------------------------------------------
+
+static int abort_read(moonloop_wait *w, void *ud) {
+  Stream *s = ud;
+  (void)w;
+  s->read.wait = NULL; // what was received stays
+  return 1;
+}
+
+static void describe_read(Runtime *rt, moonloop_wait *w, char *text,
+                          size_t size) {
+  Stream *s = w->abort_ud;
+  char name[ADDRESS_TEXT_SIZE];
+  (void)rt;
+  stream_name(s, name, sizeof name);
+  snprintf(text, size, "read %s %s", s->transport->name, name);
+}
+
+static Stream *check_readable(lua_State *L) {
+  Stream *s = stream_check(L);
+  if (!s->read.wait)
+    return s;
+  char name[64];
+  task_name(s->rt, task_of_wait(s->read.wait), name, sizeof name);
+  error_raise(L, "InvalidStateError", "task '%s' is reading from this stream",
+              name);
+  return NULL;
+}
+
+// Reads on at once where the last read left off with a full buffer.
+static void receive_more(Stream *s) {
+  while ((s->flags & STREAM_MORE) && !is_answerable(s)) {
+    ssize_t n = receive(s);
+    if (n <= 0)
+      return;
+    keep(s, s->rt->receive_buffer, (size_t)n);
+  }
+}
+
+// Carries out the request that was put into s->read.
+static int perform(lua_State *L, Stream *s) {
+  Runtime *rt = s->rt;
+  bool now = wait_may_complete(rt, L);
+  if (now && (s->flags & STREAM_MORE))
+    receive_more(s);
+  bool answerable = is_answerable(s);
+  if (answerable && now)
+    return answer(L, s);
+  moonloop_wait *w = wait_begin_io(rt, L, abort_read, s, describe_read);
+  if (answerable) {
+    wait_wake_later(w, push_answer, s);
+    return moonloop_await(L, w);
+  }
+  s->read.wait = w;
+  stream_watch(s);
+  return moonloop_await(L, w);
+}
+
+static void request(Stream *s, ReadMode mode, size_t want) {
+  s->read = (ReadRequest){.mode = mode, .want = want};
+}
+
+static size_t check_size(lua_State *L, int arg) {
+  lua_Integer n = luaL_checkinteger(L, arg);
+  luaL_argcheck(L, n >= 0, arg, "a number of bytes cannot be negative");
+  luaL_argcheck(L, n <= UINT_MAX / 2, arg, "too large");
+  return (size_t)n;
+}
+
+/// Reads some bytes. Awaits until there is at least one.
+// @function Stream:read
+// @param[opt] n how many at most; without it everything until end of file
+// @return string, nil at end of file ("" without `n`)
+// @raise ConnectionResetError, ...; InvalidStateError when closed, or while
+// another task reads
+// @see asyncio.StreamReader.read
+static int l_read(lua_State *L) {
+  Stream *s = check_readable(L);
+  if (lua_isnoneornil(L, 2)) {
+    request(s, READ_ALL, 0);
+    return perform(L, s);
+  }
+  size_t n = check_size(L, 2);
+  if (n == 0) {
+    lua_pushliteral(L, "");
+    return 1;
+  }
+  request(s, READ_SOME, n);
+  return perform(L, s);
+}
+
+/// Reads exactly `n` bytes. Awaits.
+// @function Stream:readexactly
+// @return string, nil at end of file
+// @raise IncompleteReadError with `partial` and `expected` when the stream ends
+// before
+// @see asyncio.StreamReader.readexactly
+static int l_readexactly(lua_State *L) {
+  Stream *s = check_readable(L);
+  size_t n = check_size(L, 2);
+  if (n == 0) {
+    lua_pushliteral(L, "");
+    return 1;
+  }
+  request(s, READ_EXACT, n);
+  return perform(L, s);
+}
+
+// Copies the separators of the list at index 2 into a userdata at index 3.
+static void check_list(lua_State *L, Separators *seps) {
+  lua_Integer count = luaL_len(L, 2);
+  luaL_argcheck(L, count > 0 && count < 1000, 2, "no separators");
+  size_t total = 0, size;
+  for (lua_Integer i = 1; i <= count; i++) {
+    lua_rawgeti(L, 2, i);
+    luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2,
+                  "a list of strings is expected");
+    luaL_argcheck(L, lua_rawlen(L, -1) > 0, 2, "a separator is empty");
+    total += lua_rawlen(L, -1);
+    lua_pop(L, 1);
+  }
+  size_t head = (size_t)count * sizeof(struct iovec);
+  struct iovec *list = lua_newuserdatauv(L, head + total, 0);
+  char *bytes = (char *)list + head;
+  for (lua_Integer i = 1; i <= count; i++) {
+    lua_rawgeti(L, 2, i);
+    const char *text = lua_tolstring(L, -1, &size);
+    list[i - 1] = (struct iovec){memcpy(bytes, text, size), size};
+    bytes += size;
+    lua_pop(L, 1);
+  }
+  seps->list = list;
+  seps->count = (int)count;
+}
+
+/// Reads up to and with a separator. Awaits.
+// @function Stream:readuntil
+// @param separator string, or a list of strings (the first to end wins)
+// @return string, nil at end of file
+// @raise IncompleteReadError with `partial`; LimitOverrunError when none comes
+// within the option `limit`: the data stays readable
+// @see asyncio.StreamReader.readuntil
+static int l_readuntil(lua_State *L) {
+  Stream *s = check_readable(L);
+  Separators seps = {0};
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushliteral(L, "\n");
+    lua_replace(L, 2);
+  }
+  if (lua_istable(L, 2)) {
+    check_list(L, &seps);
+  } else {
+    seps.single = luaL_checklstring(L, 2, &seps.single_size);
+    luaL_argcheck(L, seps.single_size > 0, 2, "the separator is empty");
+  }
+  request(s, READ_UNTIL, 0);
+  s->read.separators = seps;
+  return perform(L, s);
+}
+
+/// Reads a line with its "\n", which the last one may lack. Awaits.
+// @function Stream:readline
+// @return string, nil at end of file
+// @raise LimitOverrunError when the line is longer than the option `limit`
+// @see asyncio.StreamReader.readline
+static int l_readline(lua_State *L) {
+  Stream *s = check_readable(L);
+  request(s, READ_UNTIL, 0);
+  s->read.separators = (Separators){.single = "\n", .single_size = 1};
+  s->read.may_lack = true;
+  return perform(L, s);
+}
+
+/// Whether the peer's end of file was reached and everything has been read.
+// @function Stream:at_eof
+// @see asyncio.StreamReader.at_eof
+static int l_at_eof(lua_State *L) {
+  Stream *s = stream_check_any(L);
+  lua_pushboolean(L, (s->flags & STREAM_EOF) && held(s) == 0);
+  return 1;
+}
+
+const luaL_Reg stream_read_methods[] = {
+    {"read", l_read},           {"readexactly", l_readexactly},
+    {"readuntil", l_readuntil}, {"readline", l_readline},
+    {"at_eof", l_at_eof},       {NULL, NULL},
+};

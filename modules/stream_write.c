@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: MIT
+//
+// The writing half of a Stream. What is written goes to the kernel at once, in
+// the caller; only what a full socket does not take is queued, and only then
+// there is a Writer with its watcher. Over the high-water mark a write waits
+// before it queues anything, so that cancelling it has no half effect.
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "host/error.h"
+#include "host/task.h"
+#include "stream.h"
+
+typedef struct Piece Piece;
+
+// A string that is waiting to be sent: copied behind the struct when short,
+// anchored when long.
+struct Piece {
+  Piece *next;
+  const char *data;
+  size_t size;
+  size_t sent;
+  size_t room; // bytes that can still be copied behind it
+  size_t allocated;
+  int anchor;
+};
+
+struct Writer {
+  Stream *stream;
+  ev_io io;
+  Piece *first;
+  Piece *last;
+  size_t unsent;
+  size_t high, low; // water marks
+  Task *first_writer, *last_writer;   // tasks in write, in their order
+  Task *first_drainer, *last_drainer; // tasks in drain
+  bool granted; // the first writer was woken and has not written yet
+};
+
+enum {
+  HIGH_WATER = 65536,
+  LOW_WATER = 16384,
+  COPY_AT_MOST = 16384, // longer strings are anchored, not copied
+  PIECES_AT_ONCE = 64
+};
+
+size_t stream_unsent(const Stream *s) {
+  return s->writer ? s->writer->unsent : 0;
+}
+
+// ---- pieces ----------------------------------------------------------------
+
+static void free_piece(Runtime *rt, Piece *p) {
+  anchor_drop(rt, rt->scratch, p->anchor);
+  runtime_free(rt, p, p->allocated);
+}
+
+static Piece *new_piece(Runtime *rt, lua_State *L, size_t room) {
+  Piece *p = runtime_realloc(rt, NULL, 0, sizeof *p + room);
+  if (!p)
+    luaL_error(L, "not enough memory");
+  *p = (Piece){.allocated = sizeof *p + room, .room = room,
+               .anchor = LUA_NOREF, .data = (char *)(p + 1)};
+  return p;
+}
+
+static void link_piece(Writer *w, Piece *p) {
+  if (w->last)
+    w->last->next = p;
+  else
+    w->first = p;
+  w->last = p;
+}
+
+static void copy_into(Writer *w, Piece *p, const char *data, size_t size) {
+  memcpy((char *)(p + 1) + p->size, data, size);
+  p->size += size;
+  p->room -= size;
+  w->unsent += size;
+}
+
+// Queues data[0, size) of the string at `index`.
+static void queue_piece(lua_State *L, Writer *w, int index, const char *data,
+                        size_t size) {
+  Runtime *rt = w->stream->rt;
+  Piece *p = w->last;
+  if (p && p->room >= size) {
+    copy_into(w, p, data, size);
+    return;
+  }
+  if (size <= COPY_AT_MOST) {
+    p = new_piece(rt, L, size < 4096 ? 4096 : size);
+    link_piece(w, p);
+    copy_into(w, p, data, size);
+    return;
+  }
+  p = new_piece(rt, L, 0);
+  lua_pushvalue(L, index);
+  p->anchor = anchor_take(rt, L);
+  p->data = data;
+  p->size = size;
+  link_piece(w, p);
+  w->unsent += size;
+}
+
+static void drop_pieces(Writer *w) {
+  while (w->first) {
+    Piece *next = w->first->next;
+    free_piece(w->stream->rt, w->first);
+    w->first = next;
+  }
+  w->last = NULL;
+  w->unsent = 0;
+}
+
+// Takes `size` sent bytes off the queue.
+static void advance(Writer *w, size_t size) {
+  w->unsent -= size;
+  while (w->first && size >= w->first->size - w->first->sent) {
+    Piece *p = w->first;
+    size -= p->size - p->sent;
+    w->first = p->next;
+    if (!w->first)
+      w->last = NULL;
+    free_piece(w->stream->rt, p);
+  }
+  if (size > 0)
+    w->first->sent += size;
+}
+
+// ---- the writer ------------------------------------------------------------
+
+static void unwatch(Writer *w) { ev_io_stop(w->stream->rt->loop, &w->io); }
+
+static void release_anchor(Stream *s) {
+  anchor_drop(s->rt, s->rt->scratch, s->anchor);
+  s->anchor = LUA_NOREF;
+}
+
+void stream_drop_writer(Stream *s) {
+  Writer *w = s->writer;
+  if (!w)
+    return;
+  if (s->rt->loop)
+    unwatch(w);
+  drop_pieces(w);
+  s->writer = NULL;
+  runtime_free(s->rt, w, sizeof *w);
+  release_anchor(s);
+}
+
+static void wake_all(Task **first, Task **last, moonloop_push_fn push,
+                     Stream *s) {
+  while (*first) {
+    Task *t = *first;
+    stream_remove_waiter(first, last, t);
+    wait_wake_later(&t->wait, push, s);
+  }
+}
+
+static int push_write(lua_State *L, void *ud);
+static int push_drained(lua_State *L, void *ud);
+
+static void grant_next(Writer *w) {
+  if (w->granted || !w->first_writer || w->unsent > w->high)
+    return;
+  Task *t = w->first_writer;
+  stream_remove_waiter(&w->first_writer, &w->last_writer, t);
+  w->granted = true;
+  wait_wake_later(&t->wait, push_write, w->stream);
+}
+
+void stream_stop_writers(Stream *s) {
+  Writer *w = s->writer;
+  if (!w)
+    return;
+  wake_all(&w->first_writer, &w->last_writer, push_write, s);
+  wake_all(&w->first_drainer, &w->last_drainer, push_drained, s);
+}
+
+static bool is_needed(const Writer *w) {
+  return w->unsent > 0 || w->first_writer || w->first_drainer || w->granted;
+}
+
+// The queue is empty: what was asked to happen then.
+static void when_sent(Stream *s) {
+  Writer *w = s->writer;
+  unwatch(w);
+  if ((s->flags & STREAM_ENDING) && !(s->flags & STREAM_ENDED)) {
+    s->flags |= STREAM_ENDED;
+    s->transport->shut_write(s);
+  }
+  if (s->flags & STREAM_CLOSING)
+    stream_finish_close(s);
+  else if (!is_needed(w))
+    stream_drop_writer(s);
+}
+
+static void fail(Stream *s, int err) {
+  s->write_error = (int16_t)err;
+  drop_pieces(s->writer);
+  stream_stop_writers(s);
+  when_sent(s);
+}
+
+static ssize_t send_some(Stream *s, const struct iovec *pieces, int count) {
+  ssize_t n;
+  do
+    n = s->transport->send(s, pieces, count);
+  while (n < 0 && errno == EINTR);
+  return n;
+}
+
+static ssize_t send_queued(Writer *w) {
+  struct iovec pieces[PIECES_AT_ONCE];
+  int count = 0;
+  for (Piece *p = w->first; p && count < PIECES_AT_ONCE; p = p->next)
+    pieces[count++] =
+        (struct iovec){(char *)p->data + p->sent, p->size - p->sent};
+  return send_some(w->stream, pieces, count);
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
+  Writer *w = io->data;
+  Stream *s = w->stream;
+  (void)loop, (void)revents;
+  s->rt->events++;
+  ssize_t n = w->unsent > 0 ? send_queued(w) : 0;
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    return;
+  if (n < 0) {
+    fail(s, errno);
+    return;
+  }
+  advance(w, (size_t)n);
+  if (w->unsent <= w->low) {
+    wake_all(&w->first_drainer, &w->last_drainer, push_drained, s);
+    grant_next(w);
+  }
+  if (w->unsent == 0)
+    when_sent(s);
+}
+
+// The Stream's Writer, made when there is none; `self` is the userdata.
+static Writer *need_writer(lua_State *L, Stream *s, int self) {
+  if (s->writer)
+    return s->writer;
+  Runtime *rt = s->rt;
+  lua_pushvalue(L, self);
+  int anchor = anchor_take(rt, L);
+  Writer *w = runtime_realloc(rt, NULL, 0, sizeof *w);
+  if (!w) {
+    anchor_drop(rt, L, anchor);
+    luaL_error(L, "not enough memory");
+  }
+  memset(w, 0, sizeof *w);
+  w->stream = s;
+  w->high = HIGH_WATER;
+  w->low = LOW_WATER;
+  ev_io_init(&w->io, on_writable, s->fd, EV_WRITE);
+  w->io.data = w;
+  s->anchor = anchor; // unsent data is sent even if nobody holds the Stream
+  s->writer = w;
+  return w;
+}
+
+// ---- writing ---------------------------------------------------------------
+
+static int raise_write_error(lua_State *L, const Stream *s) {
+  // After a reset the kernel says EPIPE to who writes again.
+  int err = s->read_error == ECONNRESET ? ECONNRESET : s->write_error;
+  return stream_raise(L, s, err, "write");
+}
+
+static void check_writable(lua_State *L, const Stream *s) {
+  if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
+    error_raise(L, "InvalidStateError", "the stream is closed");
+  if (s->write_error || s->read_error == ECONNRESET)
+    raise_write_error(L, s);
+  if (s->flags & STREAM_ENDING)
+    error_raise(L, "InvalidStateError", "write_eof was called on the stream");
+}
+
+// Queues what is left of the strings first..last when `sent` bytes of them are
+// out.
+static void queue_rest(lua_State *L, Stream *s, int first, int last,
+                       size_t sent) {
+  Writer *w = need_writer(L, s, 1);
+  for (int i = first; i <= last; i++) {
+    size_t size;
+    const char *data = lua_tolstring(L, i, &size);
+    if (sent >= size) {
+      sent -= size;
+      continue;
+    }
+    queue_piece(L, w, i, data + sent, size - sent);
+    sent = 0;
+  }
+  ev_io_start(s->rt->loop, &w->io);
+}
+
+// Sends strings of the stack at once. Returns how many bytes went out; on an
+// error the Stream has it.
+static size_t send_now(lua_State *L, Stream *s, int first, int last) {
+  struct iovec pieces[PIECES_AT_ONCE];
+  int count = 0;
+  for (int i = first; i <= last && count < PIECES_AT_ONCE; i++) {
+    size_t size;
+    const char *data = lua_tolstring(L, i, &size);
+    if (size > 0)
+      pieces[count++] = (struct iovec){(char *)data, size};
+  }
+  if (count == 0)
+    return 0;
+  ssize_t n = send_some(s, pieces, count);
+  if (n >= 0)
+    return (size_t)n;
+  if (errno != EAGAIN && errno != EWOULDBLOCK)
+    s->write_error = (int16_t)errno;
+  return 0;
+}
+
+static size_t total_size(lua_State *L, int first, int last) {
+  size_t total = 0;
+  for (int i = first; i <= last; i++)
+    total += lua_rawlen(L, i);
+  return total;
+}
+
+// Sends or queues the strings at index 2 and up.
+static void write_strings(lua_State *L, Stream *s) {
+  int last = lua_gettop(L);
+  size_t total = total_size(L, 2, last), sent = 0;
+  if (stream_unsent(s) == 0)
+    sent = send_now(L, s, 2, last);
+  if (s->write_error)
+    raise_write_error(L, s);
+  if (sent < total)
+    queue_rest(L, s, 2, last, sent);
+}
+
+// In the task whose turn it is: everything may have changed meanwhile.
+static int push_write(lua_State *L, void *ud) {
+  Stream *s = ud;
+  if (s->writer)
+    s->writer->granted = false;
+  check_writable(L, s);
+  write_strings(L, s);
+  if (!s->writer)
+    return 0;
+  grant_next(s->writer);
+  if (!is_needed(s->writer))
+    stream_drop_writer(s);
+  return 0;
+}
+
+static int push_queued(lua_State *L, void *ud) {
+  check_writable(L, ud);
+  write_strings(L, ud);
+  return 0;
+}
+
+static int abort_write(moonloop_wait *w, void *ud) {
+  Writer *writer = ((Stream *)ud)->writer;
+  stream_remove_waiter(&writer->first_writer, &writer->last_writer,
+                       task_of_wait(w));
+  return 1;
+}
+
+static void describe_as(moonloop_wait *w, const char *what, char *text,
+                        size_t size) {
+  Stream *s = w->abort_ud;
+  char name[ADDRESS_TEXT_SIZE];
+  stream_name(s, name, sizeof name);
+  snprintf(text, size, "%s %s %s", what, s->transport->name, name);
+}
+
+static void describe_write(Runtime *rt, moonloop_wait *w, char *text,
+                           size_t size) {
+  (void)rt;
+  describe_as(w, "write", text, size);
+}
+
+static bool must_wait(const Stream *s) {
+  const Writer *w = s->writer;
+  return w && (w->unsent > w->high || w->first_writer || w->granted);
+}
+
+static void check_strings(lua_State *L, int first) {
+  for (int i = first, last = lua_gettop(L); i <= last; i++) {
+    if (lua_type(L, i) != LUA_TSTRING && lua_type(L, i) != LUA_TNUMBER)
+      luaL_typeerror(L, i, "string");
+    lua_tostring(L, i); // a number becomes its text in place
+  }
+}
+
+// Writes the strings at 2 and up, in this task's turn.
+static int perform_write(lua_State *L, Stream *s) {
+  bool now = wait_may_complete(s->rt, L);
+  if (now && !must_wait(s)) {
+    write_strings(L, s);
+    return 0;
+  }
+  moonloop_wait *w =
+      wait_begin_io(s->rt, L, abort_write, s, describe_write);
+  if (!must_wait(s)) {
+    wait_wake_later(w, push_queued, s);
+    return moonloop_await(L, w);
+  }
+  stream_add_waiter(&s->writer->first_writer, &s->writer->last_writer,
+                    task_of_wait(w));
+  return moonloop_await(L, w);
+}
+
+/// Writes strings. Awaits while the buffer is over its high-water mark (64 KiB)
+/// or other tasks wait to write, before it queues anything; then returns as
+/// soon as everything is sent or queued.
+// @function Stream:write
+// @param data string, or number; further ones follow it
+// @raise BrokenPipeError after the peer closed, ConnectionResetError after a
+// reset, InvalidStateError after `close` or `write_eof`
+// @see asyncio.StreamWriter.write
+static int l_write(lua_State *L) {
+  Stream *s = stream_check_any(L);
+  luaL_checkany(L, 2);
+  check_strings(L, 2);
+  check_writable(L, s);
+  return perform_write(L, s);
+}
+
+// Puts the strings of the list at index 2 on the stack instead of it.
+static void unpack_list(lua_State *L) {
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  int n = (int)luaL_len(L, 2);
+  luaL_checkstack(L, n, "too many strings");
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, 2, i);
+    if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
+      luaL_argerror(L, 2, lua_pushfstring(L, "string expected at %d, got %s", i,
+                                          luaL_typename(L, -1)));
+    lua_tostring(L, -1);
+  }
+  lua_remove(L, 2);
+}
+
+/// Writes the strings of a list. Awaits as `write` does.
+// @function Stream:writelines
+// @see asyncio.StreamWriter.writelines
+static int l_writelines(lua_State *L) {
+  Stream *s = stream_check_any(L);
+  unpack_list(L);
+  check_writable(L, s);
+  return perform_write(L, s);
+}
+
+/// Writes if that needs no waiting.
+// @function Stream:try_write
+// @return whether the data was sent or queued
+static int l_try_write(lua_State *L) {
+  Stream *s = stream_check_any(L);
+  luaL_checkany(L, 2);
+  check_strings(L, 2);
+  check_writable(L, s);
+  bool free_to_write = !must_wait(s);
+  if (free_to_write)
+    write_strings(L, s);
+  lua_pushboolean(L, free_to_write);
+  return 1;
+}
+
+// ---- drain, write_eof ------------------------------------------------------
+
+static int push_drained(lua_State *L, void *ud) {
+  Stream *s = ud;
+  if (s->write_error)
+    return raise_write_error(L, s);
+  if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
+    return error_raise(L, "InvalidStateError",
+                       "the stream was closed while the task waited");
+  return 0;
+}
+
+static int abort_drain(moonloop_wait *w, void *ud) {
+  Writer *writer = ((Stream *)ud)->writer;
+  stream_remove_waiter(&writer->first_drainer, &writer->last_drainer,
+                       task_of_wait(w));
+  return 1;
+}
+
+static void describe_drain(Runtime *rt, moonloop_wait *w, char *text,
+                           size_t size) {
+  (void)rt;
+  describe_as(w, "drain", text, size);
+}
+
+/// Waits until the write buffer has drained below its low-water mark (16 KiB),
+/// if it is over the high-water mark. Awaits.
+// @function Stream:drain
+// @see asyncio.StreamWriter.drain
+static int l_drain(lua_State *L) {
+  Stream *s = stream_check(L);
+  bool now = wait_may_complete(s->rt, L);
+  bool over = s->writer && s->writer->unsent > s->writer->high;
+  if (now && !over)
+    return push_drained(L, s);
+  moonloop_wait *w = wait_begin_io(s->rt, L, abort_drain, s, describe_drain);
+  if (over)
+    stream_add_waiter(&s->writer->first_drainer, &s->writer->last_drainer,
+                      task_of_wait(w));
+  else
+    wait_wake_later(w, push_drained, s);
+  return moonloop_await(L, w);
+}
+
+/// Says that nothing more will be written, after what is queued; reading goes
+/// on.
+// @function Stream:write_eof
+// @see asyncio.StreamWriter.write_eof
+static int l_write_eof(lua_State *L) {
+  Stream *s = stream_check(L);
+  if (s->flags & STREAM_ENDING)
+    return 0;
+  check_writable(L, s);
+  s->flags |= STREAM_ENDING;
+  if (stream_unsent(s) > 0)
+    return 0;
+  s->flags |= STREAM_ENDED;
+  s->transport->shut_write(s);
+  return 0;
+}
+
+/// Whether `write_eof` is possible here.
+// @function Stream:can_write_eof
+// @see asyncio.StreamWriter.can_write_eof
+static int l_can_write_eof(lua_State *L) {
+  stream_check_any(L);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
+const luaL_Reg stream_write_methods[] = {
+    {"write", l_write},         {"writelines", l_writelines},
+    {"try_write", l_try_write}, {"drain", l_drain},
+    {"write_eof", l_write_eof}, {"can_write_eof", l_can_write_eof},
+    {NULL, NULL},
+};
