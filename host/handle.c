@@ -83,10 +83,23 @@ static void on_time(Runtime *rt, Timer *t) {
   ready_push(rt, &h->ready);
 }
 
+// Pushes "script.lua:3", where Lua code called. -> site
+static void push_caller(lua_State *L) {
+  lua_Debug ar;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline < 0)
+      continue;
+    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+    return;
+  }
+  lua_pushnil(L);
+}
+
 static void remember_site(Runtime *rt, lua_State *L) { // handle
   if (!rt->debug && !rt->record_sites)
     return;
-  luaL_where(L, 1);
+  push_caller(L);
   lua_setiuservalue(L, -2, VALUE_SITE);
 }
 
@@ -245,6 +258,28 @@ static int l_call_at(lua_State *L) { // loop when fn args
   return call_at(runtime_upvalue(L), L, check_time(L, 2));
 }
 
+// The timers of handles that were started after `mark` and wait: a list of
+// {handle=, site=}.
+static int l_open_timers(lua_State *L) { // mark
+  Runtime *rt = runtime_upvalue(L);
+  uint64_t mark = (uint64_t)luaL_checkinteger(L, 1);
+  int n = 0;
+  lua_newtable(L);
+  for (uint32_t i = 1; i <= rt->timers.count; i++) {
+    TimerEntry *e = &rt->timers.entries[i];
+    if (e->seq <= mark || e->timer->fire != on_time)
+      continue;
+    Handle *h = (Handle *)((char *)e->timer - offsetof(Handle, timer));
+    lua_createtable(L, 0, 2);
+    anchor_push(rt, L, h->anchor);
+    lua_getiuservalue(L, -1, VALUE_SITE);
+    lua_setfield(L, -3, "site");
+    lua_setfield(L, -2, "handle");
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
 static const luaL_Reg methods[] = {
     {"cancel", l_cancel},
     {"cancelled", l_cancelled},
@@ -261,6 +296,7 @@ static const luaL_Reg functions[] = {
     {"call_soon", l_call_soon},
     {"call_later", l_call_later},
     {"call_at", l_call_at},
+    {"open_timers", l_open_timers},
     {NULL, NULL},
 };
 

@@ -5,6 +5,8 @@
 // awaited on the way out) is in lua/moonloop/run.lua.
 #include "loop.h"
 
+#include <stdio.h>
+
 #include "error.h"
 #include "task.h"
 
@@ -128,25 +130,63 @@ static int l_set_virtual_clock(lua_State *L) { // on, threshold
   return 0;
 }
 
-// How many timers wait that would keep the loop alive.
-static int l_timer_count(lua_State *L) {
-  Runtime *rt = runtime_upvalue(L);
-  lua_pushinteger(L, rt->timers.count - rt->timers.weak);
+static int l_timer_mark(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)runtime_upvalue(L)->timers.seq);
   return 1;
 }
 
-// How many things are queued to run as soon as the loop comes round.
-static int l_ready_count(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)runtime_upvalue(L)->ready.count);
+static int l_last_task_id(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)runtime_upvalue(L)->task_id);
   return 1;
 }
 
-// How many descriptor events came so far, and turns of the loop.
-static int l_event_count(lua_State *L) {
+// ---- waiting for stillness -------------------------------------------------
+
+static int abort_idle(moonloop_wait *w, void *ud) {
+  Runtime *rt = ud;
+  Task *t = task_of_wait(w);
+  if (t->prev_waiter)
+    t->prev_waiter->next_waiter = t->next_waiter;
+  else
+    rt->idle_first = t->next_waiter;
+  if (t->next_waiter)
+    t->next_waiter->prev_waiter = t->prev_waiter;
+  return 1;
+}
+
+static void describe_idle(Runtime *rt, moonloop_wait *w, char *text,
+                          size_t size) {
+  (void)rt, (void)w;
+  snprintf(text, size, "all others to wait");
+}
+
+// Waits until nothing is ready and a look at the descriptors brought nothing.
+static int l_wait_idle(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
-  lua_pushinteger(L, (lua_Integer)rt->events);
-  lua_pushinteger(L, (lua_Integer)rt->iterations);
-  return 2;
+  moonloop_wait *w = wait_begin_io(rt, L, abort_idle, rt, describe_idle);
+  Task *t = task_of_wait(w);
+  t->prev_waiter = NULL;
+  t->next_waiter = rt->idle_first;
+  if (t->next_waiter)
+    t->next_waiter->prev_waiter = t;
+  rt->idle_first = t;
+  rt->idle_mark = 0;
+  return moonloop_await(L, w);
+}
+
+bool loop_look_idle(Runtime *rt) {
+  if (!rt->idle_first || rt->ready.head)
+    return false;
+  if (rt->idle_mark != rt->activity) { // look once more
+    rt->idle_mark = rt->activity;
+    return true;
+  }
+  while (rt->idle_first) {
+    Task *t = rt->idle_first;
+    abort_idle(&t->wait, rt);
+    wait_wake_later(&t->wait, NULL, NULL);
+  }
+  return true;
 }
 
 static const luaL_Reg functions[] = {
@@ -163,9 +203,9 @@ static const luaL_Reg functions[] = {
     {"untaken_delay", l_untaken_delay},
     {"run_id", l_run_id},
     {"set_virtual_clock", l_set_virtual_clock},
-    {"timer_count", l_timer_count},
-    {"ready_count", l_ready_count},
-    {"event_count", l_event_count},
+    {"timer_mark", l_timer_mark},
+    {"last_task_id", l_last_task_id},
+    {"wait_idle", l_wait_idle},
     {NULL, NULL},
 };
 

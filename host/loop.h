@@ -6,6 +6,10 @@
 
 #include "runtime.h"
 
+// Serves tasks that wait for stillness, before each poll. True when the next
+// poll must not block.
+bool loop_look_idle(Runtime *rt);
+
 void loop_open(Runtime *rt, lua_State *L);
 
 #endif

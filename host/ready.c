@@ -28,6 +28,7 @@ void ready_push(Runtime *rt, Ready *node) {
     q->head = node;
   q->tail = node;
   q->count++;
+  rt->activity++;
   if (q->held)
     return;
   q->held = true;

@@ -152,17 +152,19 @@ static void free_posts(Post *list) {
 
 static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents) {
   Runtime *rt = w->data;
+  bool must_look = false;
   (void)revents;
   if (rt->in_lua == 0) {
     rt->iterations++;
     ready_drain(rt);
     if (!rt->loop)
       return; // a callback closed the runtime
+    must_look = loop_look_idle(rt);
     timer_arm(rt);
   }
   if (rt->stopping) // also when loop:stop() came before the run
     ev_break(loop, EVBREAK_ONE);
-  bool wanted = rt->ready.head != NULL && !rt->stopping;
+  bool wanted = (rt->ready.head || must_look) && !rt->stopping;
   if (wanted == (bool)ev_is_active(&rt->idle))
     return;
   if (wanted)

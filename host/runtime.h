@@ -53,6 +53,9 @@ struct moonloop_runtime {
   ReadyQueue ready;
   TimerHeap timers;
   uint64_t events; // descriptor events seen so far
+  uint64_t activity;   // wakes and queued things so far
+  uint64_t idle_mark;  // what that was when stillness was last looked for
+  Task *idle_first;    // tasks that wait for stillness
   uint64_t iterations;
   uint64_t resumes;
 

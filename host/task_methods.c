@@ -277,6 +277,11 @@ static int l_set_run(lua_State *L) {
   return 0;
 }
 
+static int l_id_of(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)task_check(L, 1)->id);
+  return 1;
+}
+
 static int l_site_of(lua_State *L) {
   task_check(L, 1);
   task_push_site(L, 1);
@@ -427,6 +432,7 @@ static const luaL_Reg functions[] = {
     {"close_task", l_close},
     {"run_of", l_run_of},
     {"set_run", l_set_run},
+    {"id_of", l_id_of},
     {"site_of", l_site_of},
     {"context_of", l_context_of},
     {"traceback_of", l_traceback_of},

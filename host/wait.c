@@ -247,6 +247,7 @@ void moonloop_wake(moonloop_wait *w, moonloop_push_fn push, void *ud) {
   }
   w->push = push;
   w->push_ud = ud;
+  rt->activity++;
   settle(rt, w);
   task_resume(rt, t);
 }

@@ -20,6 +20,36 @@ local function new_run()
   return last_run
 end
 
+local at_end = {} -- run number -> functions to call when it ends
+local marks = {} -- run number -> what had been opened before it began
+
+local function current_number()
+  local task = core.current_task()
+  return task and core.run_of(task) or core.run_id()
+end
+
+--- Calls `fn` when the run that the caller belongs to ends.
+function M.at_end(fn)
+  local number = current_number()
+  at_end[number] = at_end[number] or {}
+  table.insert(at_end[number], fn)
+end
+
+--- What had been opened before the present run began.
+function M.mark() return marks[current_number()] end
+
+local function begin_run()
+  local number = new_run()
+  marks[number] = { task = core.last_task_id(), resource = core.resource_mark(),
+    timer = core.timer_mark() }
+  return number
+end
+
+local function end_run(number)
+  for _, fn in ipairs(at_end[number] or {}) do fn() end
+  at_end[number], marks[number] = nil, nil
+end
+
 -- The unfinished tasks of the runs numbered `first` to `last`, but for one.
 local function unfinished(first, last, except)
   local list = {}
@@ -142,7 +172,7 @@ local function run_outermost(opts, fn, ...)
     core.raise("InvalidStateError", "the loop is running already")
   end
   core.set_closed(false)
-  local number, outer = new_run(), core.run_id()
+  local number, outer = begin_run(), core.run_id()
   core.run_id(number)
   local timeout = opts.shutdown_timeout or SHUTDOWN_TIMEOUT
   local main = core.task_new({ name = "main" }, fn, ...)
@@ -150,6 +180,7 @@ local function run_outermost(opts, fn, ...)
   core.take(main)
   current.main, current.exit_status = main, nil
   drive_main(main, timeout)
+  end_run(number)
   wind_up(number, last_run, timeout)
   current.main = nil
   core.run_id(outer)
@@ -159,6 +190,7 @@ end
 -- ---- a run inside a task -----------------------------------------------------
 
 local function finish_nested(number)
+  end_run(number)
   core.cancel_scope(nil, true):run(function()
     cancel_all(number, number, core.current_task())
   end)
@@ -167,7 +199,7 @@ local function finish_nested(number)
 end
 
 local function run_nested(fn, ...)
-  local number = new_run()
+  local number = begin_run()
   local main = core.task_new({ name = "run" }, fn, ...)
   core.set_run(main, number)
   core.take(main)
