@@ -105,7 +105,6 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
                        int *nres) {
   lua_State *outer = rt->innermost, *barrier = rt->barrier;
   Task *t = rt->current;
-  Scope *scope = t ? t->scope : NULL;
   bool driven = outer == L;
   Driver driver = {L, rt->drivers};
   if (driven && !barrier && !lua_isyieldable(L))
@@ -121,8 +120,8 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
   rt->barrier = barrier;
   if (rt->hook_wanted)
     lua_sethook(L, rt->hook, LUA_MASKCOUNT, 1000);
-  if (t && t->scope != scope && !(status == LUA_YIELD && wait_is_parked(co)))
-    scope_detach(rt, L, co, scope);
+  if (t && t->scope->co == co && !(status == LUA_YIELD && wait_is_parked(co)))
+    scope_detach(rt, L, co);
   return status;
 }
 
@@ -130,7 +129,7 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
 
 static lua_State *check_co(lua_State *L) {
   lua_State *co = lua_tothread(L, 1);
-  luaL_argexpected(L, co, 1, "coroutine");
+  luaL_argexpected(L, co, 1, "thread"); // in stock Lua's words
   return co;
 }
 
@@ -153,10 +152,6 @@ static int raise_driven(lua_State *L, const Task *t, const char *what) {
                      what, name);
 }
 
-static bool is_dead(lua_State *co) {
-  return lua_status(co) == LUA_OK && lua_gettop(co) == 0;
-}
-
 static int push_failure(lua_State *L, const char *message) {
   lua_pushboolean(L, false);
   lua_pushstring(L, message);
@@ -165,8 +160,9 @@ static int push_failure(lua_State *L, const char *message) {
 
 static int finish_resume(lua_State *L, lua_State *co, int status, int nres) {
   if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(co, L, 1); // first, for co may be L itself
     lua_pushboolean(L, false);
-    lua_xmove(co, L, 1);
+    lua_insert(L, -2);
     return 2;
   }
   if (!lua_checkstack(L, nres + 1)) {
@@ -209,8 +205,6 @@ static int l_resume(lua_State *L) {
     return raise_driven(L, driver, "resume");
   if (!lua_checkstack(co, nargs))
     return push_failure(L, "too many arguments to resume");
-  if (is_dead(co))
-    return push_failure(L, "cannot resume dead coroutine");
   lua_xmove(L, co, nargs);
   return resume(rt, L, co, nargs);
 }
@@ -289,8 +283,6 @@ static int call_wrapped(lua_State *L) { // arguments; upvalues: runtime, co
   Task *driver = driver_of(co);
   if (driver)
     return raise_driven(L, driver, "resume");
-  if (is_dead(co))
-    return luaL_error(L, "cannot resume dead coroutine");
   if (!lua_checkstack(co, nargs))
     return luaL_error(L, "too many arguments to resume");
   lua_xmove(L, co, nargs);
@@ -364,7 +356,18 @@ static int l_close(lua_State *L) {
   return 2;
 }
 
+// A yield in a task's own body would reach nobody: refused where it stands.
+static int l_yield(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  if (rt->current && rt->current->co == L)
+    return error_raise(L, "Error",
+                       "coroutine.yield in the body of a task, which nobody "
+                       "resumes; to let others run use moonloop.sleep(0)");
+  return lua_yield(L, lua_gettop(L));
+}
+
 static const luaL_Reg replacements[] = {
+    {"yield", l_yield},
     {"resume", l_resume},
     {"wrap", l_wrap},
     {"status", l_status},

@@ -379,7 +379,7 @@ static void push_callbacks(Runtime *rt, lua_State *L) {
 // @see asyncio.Future.add_done_callback
 static int l_add_done_callback(lua_State *L) {
   Future *f = check_self(L);
-  luaL_checkany(L, 2);
+  handle_check_callable(L, 2);
   lua_settop(L, 2);
   runtime_check_open(f->rt, L);
   if (future_is_done(f)) {

@@ -88,7 +88,7 @@ static void push_caller(lua_State *L) {
   lua_Debug ar;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
     lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline < 0)
+    if (ar.currentline < 0 || traceback_is_library(&ar))
       continue;
     lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
     return;
@@ -197,7 +197,7 @@ static int l_tostring(lua_State *L) {
   return 1;
 }
 
-static void check_callable(lua_State *L, int arg) {
+void handle_check_callable(lua_State *L, int arg) {
   if (lua_isfunction(L, arg))
     return;
   if (luaL_getmetafield(L, arg, "__call") == LUA_TNIL)
@@ -211,7 +211,7 @@ static void check_callable(lua_State *L, int arg) {
 // @see asyncio.loop.call_soon
 static int l_call_soon(lua_State *L) { // loop fn args
   Runtime *rt = runtime_upvalue(L);
-  check_callable(L, 2);
+  handle_check_callable(L, 2);
   runtime_check_open(rt, L);
   handle_new(rt, L, lua_gettop(L) - 2);
   lua_pushvalue(L, -1);
@@ -220,7 +220,7 @@ static int l_call_soon(lua_State *L) { // loop fn args
 }
 
 static int call_at(Runtime *rt, lua_State *L, double when) {
-  check_callable(L, 3);
+  handle_check_callable(L, 3);
   runtime_check_open(rt, L);
   Handle *h = handle_new(rt, L, lua_gettop(L) - 3);
   h->timed = true;
@@ -292,7 +292,28 @@ static const luaL_Reg meta[] = {
     {NULL, NULL},
 };
 
+// Takes every call back that waits for its turn or time.
+static int l_drop_handles(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  for (Ready *r = rt->ready.head; r; r = r->next)
+    if (r->run == run_ready)
+      ((Handle *)((char *)r - offsetof(Handle, ready)))->cancelled = true;
+  for (uint32_t i = rt->timers.count; i > 0; i--) {
+    Timer *t = i <= rt->timers.count ? rt->timers.entries[i].timer : NULL;
+    if (!t || t->fire != on_time)
+      continue;
+    Handle *h = (Handle *)((char *)t - offsetof(Handle, timer));
+    timer_stop(rt, t);
+    h->cancelled = true;
+    h->state = HANDLE_OVER;
+    let_go(h, L);
+    i = rt->timers.count + 1; // the heap was reordered: from its end again
+  }
+  return 0;
+}
+
 static const luaL_Reg functions[] = {
+    {"drop_handles", l_drop_handles},
     {"call_soon", l_call_soon},
     {"call_later", l_call_later},
     {"call_at", l_call_at},

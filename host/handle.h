@@ -9,6 +9,9 @@
 
 typedef struct Handle Handle;
 
+// Raises unless the value at `arg` can be called.
+void handle_check_callable(lua_State *L, int arg);
+
 // Makes a Handle of the function and nargs arguments on top. f args -> handle
 Handle *handle_new(Runtime *rt, lua_State *L, int nargs);
 

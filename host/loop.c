@@ -71,15 +71,6 @@ static int l_is_closed(lua_State *L) {
   return 1;
 }
 
-// Forgets every callback that waits for its turn or time.
-static int l_drop_pending(lua_State *L) {
-  Runtime *rt = runtime_upvalue(L);
-  while (rt->timers.count > 0)
-    timer_stop(rt, rt->timers.entries[1].timer);
-  ready_clear(rt);
-  return 0;
-}
-
 static int l_set_closed(lua_State *L) {
   runtime_upvalue(L)->loop_closed = lua_toboolean(L, 1);
   return 0;
@@ -196,7 +187,6 @@ static const luaL_Reg functions[] = {
     {"is_running", l_is_running},
     {"is_closed", l_is_closed},
     {"set_closed", l_set_closed},
-    {"drop_pending", l_drop_pending},
     {"set_debug", l_set_debug},
     {"get_debug", l_get_debug},
     {"record_sites", l_record_sites},

@@ -59,7 +59,7 @@ static void print_context(Runtime *rt, lua_State *L, int context) {
   if (traceback)
     fprintf(stderr, "%s\n", traceback);
   const char *site = text_field(L, context, "created_at");
-  if (site)
+  if (site && !(traceback && strstr(traceback, "created at")))
     fprintf(stderr, "created at %s\n", site);
 }
 

@@ -4,16 +4,15 @@
 // it on close; nothing here knows what they are.
 #include "resource.h"
 
-#include <string.h>
-
 #include "task.h"
+#include "traceback.h"
 
 // Keeps "script.lua:3" of the first frame that is not the library's.
 static int take_site(Runtime *rt, lua_State *L) {
   lua_Debug ar;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
     lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline < 0 || strncmp(ar.short_src, "moonloop/", 9) == 0)
+    if (ar.currentline < 0 || traceback_is_library(&ar))
       continue;
     lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
     return anchor_take(rt, L);

@@ -81,19 +81,16 @@ static void push_detached(Runtime *rt, lua_State *L, lua_State *co) {
   lua_xmove(co, L, 1);
 }
 
-static Scope *bottom_above(Scope *s, Scope *outer) {
-  while (s->parent != outer)
-    s = s->parent;
-  return s;
-}
-
-void scope_detach(Runtime *rt, lua_State *L, lua_State *co, Scope *outer) {
+void scope_detach(Runtime *rt, lua_State *L, lua_State *co) {
   Task *t = rt->current;
-  Scope *inner = t->scope;
-  t->scope = outer;
-  bottom_above(inner, outer)->parent = NULL;
-  for (Scope *s = inner; s; s = s->parent)
-    s->task = NULL;
+  Scope *inner = t->scope, *bottom = inner;
+  for (;; bottom = bottom->parent) {
+    bottom->task = NULL;
+    if (!bottom->parent || bottom->parent->co != co)
+      break;
+  }
+  t->scope = bottom->parent;
+  bottom->parent = NULL;
   rt->detached++;
   push_detached(rt, L, co);
   lua_pushlightuserdata(L, inner);
@@ -116,9 +113,13 @@ void scope_attach(Runtime *rt, lua_State *L, lua_State *co) {
   lua_rawset(L, -3);
   lua_pop(L, 1);
   rt->detached--;
-  bottom_above(inner, NULL)->parent = t->scope;
-  for (Scope *s = inner; s != t->scope; s = s->parent)
-    s->task = t;
+  Scope *bottom = inner;
+  for (;; bottom = bottom->parent) {
+    bottom->task = t;
+    if (!bottom->parent)
+      break;
+  }
+  bottom->parent = t->scope;
   t->scope = inner;
 }
 
@@ -155,6 +156,7 @@ static void enter(Runtime *rt, lua_State *L, CancelScope *cs) {
   cs->scope.flags |= SCOPE_ENTERED;
   cs->scope.parent = t->scope;
   cs->scope.task = t;
+  cs->scope.co = L;
   start_deadline(rt, L, cs);
   t->scope = &cs->scope;
   if (cs->deadline <= clock_now(rt)) {

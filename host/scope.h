@@ -21,6 +21,7 @@ enum {
 struct Scope {
   Scope *parent; // the next outer one of the same task, NULL at its root
   Task *task;    // the task inside, NULL while nobody is
+  lua_State *co; // the coroutine that opened it
   uint32_t flags;
   uint32_t delivered; // CancelledErrors raised since it was cancelled
   int message_ref;    // anchored message of the cancellation, or LUA_NOREF
@@ -51,10 +52,10 @@ void scope_clear(Runtime *rt, lua_State *L, Scope *s);
 // Pushes the CancelledError of a scope. -> error
 void scope_push_error(Runtime *rt, lua_State *L, Scope *s);
 
-// Scopes belong to the coroutine that opened them. `detach` takes those above
-// `outer` out of force while `co` has yielded to its consumer, `attach` puts
-// them back when it is resumed.
-void scope_detach(Runtime *rt, lua_State *L, lua_State *co, Scope *outer);
+// Scopes belong to the coroutine that opened them. `detach` takes those of `co`
+// out of force while it has yielded to its consumer, `attach` puts them back
+// when it is resumed.
+void scope_detach(Runtime *rt, lua_State *L, lua_State *co);
 void scope_attach(Runtime *rt, lua_State *L, lua_State *co);
 
 void scope_open(Runtime *rt, lua_State *L); // -> adds to the table on top

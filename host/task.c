@@ -307,12 +307,13 @@ static void run_ready(Runtime *rt, Ready *r) {
 // ---- creating --------------------------------------------------------------
 
 // Keeps function and line rather than text, which would cost a string each.
-static void remember_creator(lua_State *L, Task *t) { // task
-  lua_Debug ar;
+static void remember_creator(lua_State *L, Task *t, bool from_library) {
+  lua_Debug ar; // task
   t->line = -1;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "fl", &ar);
-    if (ar.currentline < 0) { // a C function
+    lua_getinfo(L, from_library ? "Sfl" : "fl", &ar);
+    bool hidden = from_library && traceback_is_library(&ar);
+    if (ar.currentline < 0 || hidden) {
       lua_pop(L, 1);
       continue;
     }
@@ -330,7 +331,7 @@ static void inherit_context(Runtime *rt, lua_State *L) { // task
     lua_setiuservalue(L, -2, TASK_CONTEXT);
 }
 
-static void init(Runtime *rt, Task *t) {
+static void init(Runtime *rt, Task *t, lua_State *co) {
   memset(t, 0, sizeof *t);
   t->future.rt = rt;
   t->future.is_task = true;
@@ -339,21 +340,22 @@ static void init(Runtime *rt, Task *t) {
   t->run_id = rt->current ? rt->current->run_id : rt->run_id;
   scope_init(&t->root, t);
   t->scope = &t->root;
+  t->root.co = co;
+  t->co = co;
 }
 
 // Pops function and arguments, pushes the Task; it is not queued yet.
-static Task *create(Runtime *rt, lua_State *L, int nargs) {
+static Task *create(Runtime *rt, lua_State *L, int nargs, bool from_library) {
   int slot;
   lua_State *co = coroutine_acquire(rt, L, &slot);
   luaL_checkstack(co, nargs + LUA_MINSTACK, "too many arguments");
   Task *t = lua_newuserdatauv(L, sizeof *t, TASK_VALUES);
-  init(rt, t);
-  t->co = co;
+  init(rt, t, co);
   t->slot = slot;
   lua_rawgeti(L, LUA_REGISTRYINDEX, rt->task_mt);
   lua_setmetatable(L, -2);
   set_slot(rt, L, t);
-  remember_creator(L, t);
+  remember_creator(L, t, from_library);
   inherit_context(rt, L);
   lua_insert(L, -nargs - 2); // task f args
   lua_pushcfunction(co, task_main);
@@ -365,7 +367,7 @@ static Task *create(Runtime *rt, lua_State *L, int nargs) {
 }
 
 Task *task_new(Runtime *rt, lua_State *L, int nargs) {
-  Task *t = create(rt, L, nargs);
+  Task *t = create(rt, L, nargs, false);
   ready_push(rt, &t->ready);
   return t;
 }
@@ -402,7 +404,7 @@ static void apply_options(lua_State *L, int opts, int self) {
 int task_l_new(lua_State *L) { // opts f args
   Runtime *rt = runtime_upvalue(L);
   runtime_check_open(rt, L);
-  Task *t = create(rt, L, lua_gettop(L) - 2);
+  Task *t = create(rt, L, lua_gettop(L) - 2, true);
   bool eager = false;
   if (lua_istable(L, 1)) {
     apply_options(L, 1, 2);

@@ -242,6 +242,12 @@ static int l_await(lua_State *L) {
   return future_await(rt, L);
 }
 
+// Raises what an await would raise here and now.
+static int l_check(lua_State *L) {
+  wait_check(runtime_upvalue(L), L);
+  return 0;
+}
+
 // Raises `err` inside a task that waits. Returns whether it could.
 static int l_throw(lua_State *L) { // task err
   Task *t = task_check(L, 1);
@@ -348,6 +354,7 @@ static void describe_turn(Runtime *rt, moonloop_wait *w, char *text,
 // Lets every task that is ready run once.
 static int take_turns(Runtime *rt, lua_State *L) {
   moonloop_wait *w = wait_begin(rt, L, abort_turn, NULL, describe_turn);
+  w->flags |= WAIT_TURN;
   rt->budget = 0; // so that the await goes through the queue
   wait_wake_later(w, push_slept, NULL);
   return moonloop_await(L, w);
@@ -429,6 +436,7 @@ static const luaL_Reg functions[] = {
     {"ensure_future", l_ensure_future},
     {"await_future", l_await},
     {"throw", l_throw},
+    {"check", l_check},
     {"close_task", l_close},
     {"run_of", l_run_of},
     {"set_run", l_set_run},

@@ -82,10 +82,10 @@ static void name_function(lua_State *L) {
 static void push_frame_name(lua_State *L, const lua_Debug *ar) { // global ->
   if (lua_type(L, -1) == LUA_TSTRING)
     lua_pushfstring(L, "function '%s'", lua_tostring(L, -1));
-  else if (*ar->namewhat)
-    lua_pushfstring(L, "%s '%s'", ar->namewhat, ar->name);
   else if (*ar->what == 'm')
     lua_pushliteral(L, "main chunk");
+  else if (*ar->namewhat)
+    lua_pushfstring(L, "%s '%s'", ar->namewhat, ar->name);
   else if (*ar->what != 'C')
     lua_pushfstring(L, "function <%s:%d>", ar->short_src, ar->linedefined);
   else
@@ -93,10 +93,14 @@ static void push_frame_name(lua_State *L, const lua_Debug *ar) { // global ->
   lua_remove(L, -2);
 }
 
+bool traceback_is_library(const lua_Debug *ar) {
+  return strncmp(ar->short_src, "moonloop/", 9) == 0;
+}
+
 static bool is_hidden(const Runtime *rt, const lua_Debug *ar) {
   if (strcmp(ar->short_src, "(wrap)") == 0)
     return true;
-  return strncmp(ar->short_src, "moonloop/", 9) == 0 && !(rt && rt->debug);
+  return traceback_is_library(ar) && !(rt && rt->debug);
 }
 
 // Pushes one line, or nil for a frame that is not shown.
@@ -120,11 +124,10 @@ static void push_line(Runtime *rt, lua_State *L, lua_State *co,
     return;
   const char *name = lua_tostring(L, -1);
   if (ar->currentline > 0)
-    lua_pushfstring(L, "\n\t%s:%d: in %s%s", ar->short_src, ar->currentline,
-                    name, ar->istailcall ? "\n\t(...tail calls...)" : "");
+    lua_pushfstring(L, "\n\t%s:%d: in %s", ar->short_src, ar->currentline,
+                    name);
   else
-    lua_pushfstring(L, "\n\t%s: in %s%s", ar->short_src, name,
-                    ar->istailcall ? "\n\t(...tail calls...)" : "");
+    lua_pushfstring(L, "\n\t%s: in %s", ar->short_src, name);
   lua_remove(L, -2);
 }
 
@@ -150,6 +153,7 @@ static void add_lines(Runtime *rt, lua_State *L, lua_State *co, int level) {
   lua_Debug ar;
   int levels = count_levels(co);
   int skip_from = level + FIRST_LINES, skip_to = levels - LAST_LINES;
+  bool tail_called = false;
   lua_checkstack(co, 2);
   for (; lua_getstack(co, level, &ar); level++) {
     if (level == skip_from && skip_to > skip_from) {
@@ -159,11 +163,37 @@ static void add_lines(Runtime *rt, lua_State *L, lua_State *co, int level) {
       lua_getstack(co, level, &ar);
     }
     push_line(rt, L, co, &ar);
-    if (lua_isnil(L, -1))
+    if (lua_isnil(L, -1)) {
       lua_pop(L, 1);
-    else
+      continue;
+    }
+    if (tail_called) { // said only when something stands below
+      lua_pushliteral(L, "\n\t(...tail calls...)");
+      lua_insert(L, -2);
       lua_concat(L, 2);
+    }
+    tail_called = ar.istailcall;
+    lua_concat(L, 2);
   }
+}
+
+// Adds where the task was created; the main task's creator is the scheduler.
+static void add_origin(Runtime *rt, lua_State *L, Task *t) {
+  char name[64];
+  if (!t->co)
+    return;
+  task_name(rt, t, name, sizeof name);
+  task_push(rt, L, t);
+  task_push_site(L, -1);
+  lua_remove(L, -2);
+  if (lua_isnil(L, -1) || strcmp(name, "main") == 0) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pushfstring(L, "\n\t[task '%s', created at %s]", name,
+                  lua_tostring(L, -1));
+  lua_remove(L, -2);
+  lua_concat(L, 2);
 }
 
 void traceback_push(Runtime *rt, lua_State *L, int level) {
@@ -174,6 +204,8 @@ void traceback_push(Runtime *rt, lua_State *L, int level) {
     return;
   for (Driver *d = rt->drivers; d; d = d->outer)
     add_lines(rt, L, d->L, 0);
+  if (rt->current)
+    add_origin(rt, L, rt->current);
 }
 
 static void add_parked(Runtime *rt, lua_State *L, lua_State *co) {
@@ -189,6 +221,7 @@ void traceback_push_task(Runtime *rt, lua_State *L, Task *t) {
   lua_pushliteral(L, "stack traceback:");
   if (t->co && t->started)
     add_parked(rt, L, t->co);
+  add_origin(rt, L, t);
 }
 
 void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co) {
@@ -212,7 +245,7 @@ static bool is_finalizer(const lua_Debug *ar) {
   return *ar->namewhat == 'm' && ar->name && strcmp(ar->name, "__gc") == 0;
 }
 
-void traceback_push_barrier(lua_State *L, lua_State *co, int level) {
+bool traceback_push_barrier(lua_State *L, lua_State *co, int level) {
   lua_Debug ar;
   for (; lua_getstack(co, level, &ar); level++) {
     lua_getinfo(co, "Snf", &ar);
@@ -224,17 +257,17 @@ void traceback_push_barrier(lua_State *L, lua_State *co, int level) {
       name = ar.name;
     if (is_finalizer(&ar)) {
       lua_pushliteral(L, "a finalizer (__gc)");
-      return;
+      return true;
     }
     if (is_c && name && strcmp(name, "error") == 0) {
       lua_pushliteral(L, "xpcall's message handler");
-      return;
+      return true;
     }
     if (is_c && name && !can_be_suspended(name)) {
       lua_pushstring(L, name);
-      return;
+      return true;
     }
     lua_pop(L, 1);
   }
-  lua_pushliteral(L, "xpcall's message handler");
+  return false;
 }

@@ -17,8 +17,12 @@ void traceback_push_task(Runtime *rt, lua_State *L, Task *t);
 // Pushes the traceback of a coroutine that an error stopped.
 void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co);
 
+// Whether a frame ("S" asked for) is of the library's own Lua files.
+bool traceback_is_library(const lua_Debug *ar);
+
 // Pushes on L the name of the first C function of `co`, from `level` outward,
-// that cannot be suspended: "table.sort". -> string
-void traceback_push_barrier(lua_State *L, lua_State *co, int level);
+// that cannot be suspended: "table.sort". -> string; false, and nothing, when
+// there is none
+bool traceback_push_barrier(lua_State *L, lua_State *co, int level);
 
 #endif

@@ -142,8 +142,9 @@ static int raise_no_task(Runtime *rt, lua_State *L) {
 }
 
 static int raise_barrier(Runtime *rt, lua_State *L) {
-  bool outer = lua_isyieldable(L);
-  traceback_push_barrier(L, outer ? rt->barrier : L, outer ? 0 : 1);
+  if (!traceback_push_barrier(L, L, 1) &&
+      !(rt->barrier && traceback_push_barrier(L, rt->barrier, 0)))
+    lua_pushliteral(L, "xpcall's message handler");
   return error_raise(L, "Error",
                      "cannot await across a C function that cannot be "
                      "suspended: %s",
@@ -196,6 +197,8 @@ moonloop_wait *moonloop_await_begin(lua_State *L, moonloop_abort_fn abort_fn,
                                     void *ud) {
   return wait_begin_io(runtime_check(L), L, abort_fn, ud, describe_unnamed);
 }
+
+void wait_check(Runtime *rt, lua_State *L) { check_may_wait(rt, L); }
 
 bool wait_may_complete(Runtime *rt, lua_State *L) {
   check_may_wait(rt, L);
@@ -254,6 +257,10 @@ void moonloop_wake(moonloop_wait *w, moonloop_push_fn push, void *ud) {
 
 bool wait_interrupt(Runtime *rt, Task *t, uint8_t flag) {
   moonloop_wait *w = &t->wait;
+  if (w->state == WAIT_WOKEN && (w->flags & WAIT_TURN)) {
+    w->flags |= flag;
+    return true;
+  }
   if (w->state != WAIT_PARKED)
     return false; // it runs, or its result is there already and wins
   w->flags |= flag;

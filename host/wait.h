@@ -19,7 +19,8 @@ enum {
   WAIT_HOLDS = 2,  // counts as something that can wake, from outside
   WAIT_THROW = 4,  // raise the value kept in the task's extras
   WAIT_QUEUED = 8, // the task stands in the ready queue
-  WAIT_FORMATTED = 16 // `label` is text
+  WAIT_FORMATTED = 16, // `label` is text
+  WAIT_TURN = 32 // for its turn only: no result is lost by a cancellation
 };
 
 typedef void (*WaitDescribe)(Runtime *rt, moonloop_wait *w, char *text,
@@ -52,6 +53,9 @@ moonloop_wait *wait_begin_io(Runtime *rt, lua_State *L,
 // (outside a task, cancelled, ...) and answers whether it may do so without
 // letting others run first.
 bool wait_may_complete(Runtime *rt, lua_State *L);
+
+// Raises what an await would raise here and now.
+void wait_check(Runtime *rt, lua_State *L);
 
 // Ends a wait by way of the ready queue, whoever calls.
 void wait_wake_later(moonloop_wait *w, moonloop_push_fn push, void *ud);

@@ -106,6 +106,24 @@ static void open_modules(Runtime *rt, lua_State *L) {
   lua_pop(L, 1);
 }
 
+// `require "moonloop.x"` before `require "moonloop"`: stock Lua finds such a
+// submodule by a function of this name in moonloop.so.
+static int open_submodule(lua_State *L) { // name
+  luaopen_moonloop(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushvalue(L, 1);
+  lua_gettable(L, -2);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+MOONLOOP_API int luaopen_moonloop_testing(lua_State *L);
+int luaopen_moonloop_testing(lua_State *L) { return open_submodule(L); }
+
+MOONLOOP_API int luaopen_moonloop_testing_busted(lua_State *L);
+int luaopen_moonloop_testing_busted(lua_State *L) { return open_submodule(L); }
+
 int luaopen_moonloop(lua_State *L) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &MODULE_KEY) == LUA_TTABLE)
     return 1;

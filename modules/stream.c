@@ -155,22 +155,32 @@ static void describe_wait_closed(Runtime *rt, moonloop_wait *w, char *text,
   snprintf(text, size, "close %s %s", s->transport->name, name);
 }
 
-/// Waits until the stream is closed and its data out. Awaits.
-// @function Stream:wait_closed
-// @raise the error that kept queued data from being sent
-// @see asyncio.StreamWriter.wait_closed
-static int l_wait_closed(lua_State *L) {
-  Stream *s = stream_check_any(L);
+// Cancelled at the end of a block: the flush is given up.
+static int abort_flush(moonloop_wait *w, void *ud) {
+  abort_wait_closed(w, ud);
+  abort_stream(ud);
+  return 1;
+}
+
+static int wait_closed(lua_State *L, Stream *s, moonloop_abort_fn abort_fn) {
   bool closed = s->flags & STREAM_CLOSED;
   if (wait_may_complete(s->rt, L) && closed)
     return push_closed(L, s);
   moonloop_wait *w =
-      wait_begin_io(s->rt, L, abort_wait_closed, s, describe_wait_closed);
+      wait_begin_io(s->rt, L, abort_fn, s, describe_wait_closed);
   if (closed)
     wait_wake_later(w, push_closed, s);
   else
     stream_add_waiter(&s->first_closer, &s->last_closer, task_of_wait(w));
   return moonloop_await(L, w);
+}
+
+/// Waits until the stream is closed and its data out. Awaits.
+// @function Stream:wait_closed
+// @raise the error that kept queued data from being sent
+// @see asyncio.StreamWriter.wait_closed
+static int l_wait_closed(lua_State *L) {
+  return wait_closed(L, stream_check_any(L), abort_wait_closed);
 }
 
 /// Whether it is closed, or closing.
@@ -193,7 +203,7 @@ static int l_close_variable(lua_State *L) { // stream error
   lua_settop(L, 1);
   if ((s->flags & STREAM_CLOSED) || !s->rt->current)
     return 0;
-  return l_wait_closed(L);
+  return wait_closed(L, s, abort_flush);
 }
 
 // ---- the object ------------------------------------------------------------

@@ -22,6 +22,7 @@ local function foreign_frames(err)
   local found = {}
   for line in err:gmatch("\n\t([^\n]*)") do
     local ours = line:find("script.lua:", 1, true) or line:find("^%[C%]: in function ")
+      or line:find("^%[C%]: in for iterator ")
     if not ours and not line:find("^%.%.%.") then found[#found + 1] = line end
   end
   return found

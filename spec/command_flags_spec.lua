@@ -50,10 +50,10 @@ describe("LUA_INIT", function()
 
   it("names a file when it begins with @", function()
     local folder <close> = script.folder()
-    folder:write("init.lua", "print('from file', #arg)")
+    folder:write("init.lua", "print('from file', arg[1])")
     local env = { LUA_INIT = "@init.lua" }
     local _, out = folder:moonloop({ "-e", "print 'main'" }, { env = env })
-    assert.equal("from file\t0\nmain\n", out)
+    assert.equal("from file\t-e\nmain\n", out)
   end)
 
   it("gives way to LUA_INIT_5_4", function()

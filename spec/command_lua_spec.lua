@@ -137,6 +137,7 @@ describe("A C module of the distribution", function()
     lfs = "local l = require 'lfs' print(l.attributes('script.lua').size > 0)",
     posix = "local u = require 'posix.unistd' print(u.getpid() > 1, u.getcwd() ~= nil)",
     term = "local t = require 'term' print(type(t.isatty))",
+    socket = "local s = require 'socket' print(s.bind('127.0.0.1', 0):getfd() > 2)",
     system = "local s = require 'system' print(s.monotime() > 0)",
   }
   for name, code in pairs(CODE) do

@@ -75,7 +75,7 @@ describe_plain("make install", function()
   it("installs a command that finds its library in itself", function()
     local status, out, err = command.run {
       "env", "-C", "/", folder .. "/usr/bin/moonloop", "-e", [[
-        print(pcall(moonloop.sleep, 0))]] }
+        print((pcall(moonloop.sleep, 0)))]] }
     assert.same({ 0, "true\n", "" }, { status, out, err })
   end)
 

@@ -1,9 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The loop inside a task: handles, timers, exception handler, descriptors.
+local descriptors = require "spec.support.descriptors"
 local moonloop = require "moonloop"
 local tasks = require "spec.support.tasks"
-local socket = require "posix.sys.socket"
-local unistd = require "posix.unistd"
 local testing = moonloop.testing
 
 local loop = moonloop.get_running_loop()
@@ -258,33 +257,29 @@ describe("The exception handler", function()
 end)
 
 describe("add_reader and add_writer", function()
-  -- Forgets and closes both when the spec ends, however it ends.
-  local function closing(open, ...)
-    for _, fd in ipairs { ... } do open[#open + 1] = fd end
+  -- Two connected descriptors, forgotten and closed when the spec ends, however it ends.
+  local function pair()
+    local near, far = descriptors.pair()
     finally(function()
-      for _, fd in ipairs(open) do
-        loop:remove_reader(fd)
-        loop:remove_writer(fd)
-        unistd.close(fd)
+      for _, one in ipairs { near, far } do
+        loop:remove_reader(one.fd)
+        loop:remove_writer(one.fd)
+        one:close()
       end
     end)
-    return ...
-  end
-
-  local function pipe(open)
-    return closing(open or {}, unistd.pipe())
+    return near, far
   end
 
   it("call back with their arguments when the descriptor is ready", function()
-    local reader, writer = pipe()
+    local reader, writer = pair()
     local readable, writable = loop:create_future(), loop:create_future()
-    loop:add_reader(reader, function(...)
-      loop:remove_reader(reader)
-      readable:set_result(unistd.read(reader, 10), ...)
+    loop:add_reader(reader.fd, function(...)
+      loop:remove_reader(reader.fd)
+      readable:set_result(reader:read(), ...)
     end, "a", nil, "c")
-    loop:add_writer(writer, function()
-      loop:remove_writer(writer)
-      unistd.write(writer, "hello")
+    loop:add_writer(writer.fd, function()
+      loop:remove_writer(writer.fd)
+      writer:write("hello")
       writable:set_result("wrote")
     end)
     assert.equal("wrote", writable:await())
@@ -292,83 +287,94 @@ describe("add_reader and add_writer", function()
   end)
 
   it("call back again and again while the descriptor is ready", function()
-    local reader, writer = pipe()
-    unistd.write(writer, "abc")
-    local got, done = {}, loop:create_future()
-    loop:add_reader(reader, function()
-      got[#got + 1] = unistd.read(reader, 1)
-      if #got == 3 then done:set_result() end
+    local reader, writer = pair()
+    writer:write("x")
+    local count, done = 0, loop:create_future()
+    loop:add_reader(reader.fd, function()
+      count = count + 1
+      if count == 3 then done:set_result(reader:read()) end
     end)
-    done:await()
-    assert.same({ "a", "b", "c" }, got)
+    assert.equal("x", done:await())
+    settle()
+    assert.equal(3, count)
   end)
 
   it("replace the callback that was there", function()
-    local reader, writer = pipe()
+    local reader, writer = pair()
     local old, new = 0, loop:create_future()
-    loop:add_reader(reader, function() old = old + 1 end)
-    loop:add_reader(reader, function()
-      loop:remove_reader(reader)
+    loop:add_reader(reader.fd, function() old = old + 1 end)
+    loop:add_reader(reader.fd, function()
+      loop:remove_reader(reader.fd)
       new:set_result()
     end)
-    unistd.write(writer, "x")
+    writer:write("x")
     new:await()
     assert.equal(0, old)
   end)
 
   it("watch both directions of one descriptor", function()
-    local a, b = closing({}, socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM, 0))
+    local near, far = pair()
     local list, done = {}, loop:create_future()
     local function note(what, remove)
-      remove(loop, a)
+      remove(loop, near.fd)
       list[#list + 1] = what
       if #list == 2 then done:set_result() end
     end
-    unistd.write(b, "x")
-    loop:add_reader(a, note, "read", loop.remove_reader)
-    loop:add_writer(a, note, "write", loop.remove_writer)
+    far:write("x")
+    loop:add_reader(near.fd, note, "read", loop.remove_reader)
+    loop:add_writer(near.fd, note, "write", loop.remove_writer)
     done:await()
     table.sort(list)
     assert.same({ "read", "write" }, list)
   end)
 
-  it("take an object with fileno or getfd", function()
-    local open = {}
-    for _, name in ipairs { "fileno", "getfd" } do
-      local reader, writer = pipe(open)
-      local object = { [name] = function() return reader end }
+  for _, name in ipairs { "fileno", "getfd" } do
+    it("take an object with " .. name, function()
+      local reader, writer = pair()
+      local object = { [name] = function() return reader.fd end }
       local ready = loop:create_future()
       loop:add_reader(object, function()
         loop:remove_reader(object)
-        ready:set_result(name)
+        ready:set_result(reader:read())
       end)
-      unistd.write(writer, "x")
-      assert.equal(name, ready:await())
-    end
+      writer:write("x")
+      assert.equal("x", ready:await())
+    end)
+  end
+
+  it("take the object of a library that knows nothing of us", function()
+    local reader, writer = pair()
+    local ready = loop:create_future()
+    loop:add_reader(reader.socket, function()
+      loop:remove_reader(reader.socket)
+      ready:set_result(reader:read())
+    end)
+    writer:write("x")
+    assert.equal("x", ready:await())
   end)
 
   it("are taken back once", function()
-    local reader, writer = pipe()
-    loop:add_reader(reader, print)
-    loop:add_writer(writer, print)
-    assert.is_true(loop:remove_reader(reader))
-    assert.is_true(loop:remove_writer(writer))
-    assert.is_false(loop:remove_reader(reader))
-    assert.is_false(loop:remove_writer(writer))
+    local reader, writer = pair()
+    loop:add_reader(reader.fd, print)
+    loop:add_writer(writer.fd, print)
+    assert.is_true(loop:remove_reader(reader.fd))
+    assert.is_true(loop:remove_writer(writer.fd))
+    assert.is_false(loop:remove_reader(reader.fd))
+    assert.is_false(loop:remove_writer(writer.fd))
   end)
 
   it("report a callback that raises, and go on calling it", function()
     local reports <close> = tasks.reports()
-    local reader, writer = pipe()
+    local reader, writer = pair()
     local count, done = 0, loop:create_future()
-    unistd.write(writer, "x")
-    loop:add_reader(reader, function()
+    writer:write("x")
+    loop:add_reader(reader.fd, function()
       count = count + 1
       if count == 2 then done:set_result() end
       error("reader", 0)
     end)
     done:await()
-    loop:remove_reader(reader)
+    loop:remove_reader(reader.fd)
     settle()
     assert.equal("reader", reports[1].error)
   end)

@@ -155,7 +155,7 @@ describe("An untaken error", function()
     assert.matches("lost", err)
     assert.matches("worker%-7", err)
     assert.matches("culprit", err)
-    assert.matches("spawner", err)
+    assert.matches("created at stdin:4", err)
   end)
 end)
 

@@ -95,7 +95,7 @@ describe("Awaiting a task", function()
 
   it("raises when it is the task itself", function()
     local task
-    task = tasks.start(function() task:await() end)
+    task = tasks.start(function() moonloop.current_task():await() end)
     local ended = task:done()
     tasks.cancel(task)
     assert.is_true(ended)

@@ -117,8 +117,9 @@ function Loop.close()
     core.raise("InvalidStateError", "a running loop cannot be closed")
   end
   if core.is_closed() then return end
+  core.drop_handles()
   run.shut_down()
-  core.drop_pending()
+  core.drop_handles()
   core.set_closed(true)
 end
 

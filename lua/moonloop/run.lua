@@ -104,7 +104,11 @@ end
 
 -- Leaves nothing of the runs numbered `first` to `last` behind.
 local function wind_up(first, last, timeout)
-  if #unfinished(first, last) > 0 or #core.unsent_streams(first, last) > 0 then
+  local left = unfinished(first, last)
+  for _, task in ipairs(left) do
+    if task:cancelling() == 0 then task:cancel() end -- before any of them runs on
+  end
+  if #left > 0 or #core.unsent_streams(first, last) > 0 then
     local reaper
     reaper = core.task_new({ name = "shutdown" }, function()
       cancel_all(first, last, reaper)

@@ -50,6 +50,7 @@ end
 function M.await(aw)
   if core.isfuture(aw) then return core.await_future(aw) end
   options.check_callable(1, "await", aw)
+  core.check()
   return M.await_own(core.task_new(nil, callable_as_function(aw)))
 end
 

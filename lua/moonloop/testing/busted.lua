@@ -8,7 +8,17 @@ local testing = require "moonloop.testing"
 
 testing.record_sites()
 
-local mark
+local mark, name
+
+busted.subscribe({ "test", "start" }, function(element, parent)
+  local words = { element.name }
+  while parent and parent.name and parent.descriptor ~= "file" do
+    table.insert(words, 1, parent.name)
+    parent = busted.parent(parent)
+  end
+  name = table.concat(words, " ")
+  return nil, true
+end)
 
 busted.before_each(function()
   mark = testing.mark()
@@ -42,5 +52,5 @@ busted.after_each(function()
     lines[i] = "\n  " .. tostring(leak)
     close(leak)
   end
-  error("the spec left open:" .. table.concat(lines), 0)
+  error(("the spec '%s' left open:%s"):format(name, table.concat(lines)), 0)
 end)
