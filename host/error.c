@@ -181,7 +181,7 @@ static bool descends_from(lua_State *L, const void *wanted) {
 }
 
 bool error_is(lua_State *L, int idx, const char *kind) {
-  if (!lua_istable(L, idx) || !lua_getmetatable(L, idx))
+  if (!lua_istable(L, idx) || is_class(L, idx) || !lua_getmetatable(L, idx))
     return false;
   push_class(L, kind);
   const void *wanted = lua_topointer(L, -1);

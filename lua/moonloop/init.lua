@@ -3,6 +3,7 @@
 -- rest is loaded when its name is first used, which keeps starting cheap.
 
 local core = require "moonloop.core"
+require "moonloop.errors"
 local context = require "moonloop.context"
 local tasks = require "moonloop.tasks"
 local run = require "moonloop.run"
