@@ -23,6 +23,10 @@ void context_push(Runtime *rt, lua_State *L) {
 }
 
 void context_push_inherited(Runtime *rt, lua_State *L) {
+  if (!rt->has_contexts) {
+    lua_pushnil(L);
+    return;
+  }
   context_push(rt, L);
   if (!lua_istable(L, -1) || !lua_getmetatable(L, -1))
     return;
@@ -53,6 +57,7 @@ static int l_get_context(lua_State *L) {
 
 static int l_set_context(lua_State *L) {
   lua_settop(L, 1);
+  runtime_upvalue(L)->has_contexts = true;
   set_current(runtime_upvalue(L), L);
   return 0;
 }

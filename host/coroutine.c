@@ -75,6 +75,7 @@ int coroutine_enter(Runtime *rt, lua_State *co, lua_State *from, int nargs,
   rt->innermost = co;
   if (rt->hook_wanted)
     lua_sethook(co, rt->hook, LUA_MASKCOUNT, 1000);
+  rt->parked = NULL;
   return lua_resume(co, from, nargs, nres);
 }
 
@@ -115,12 +116,12 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
   int status = coroutine_enter(rt, co, L, nargs, nres);
   rt->drivers = driver.outer;
   if (!driven) // the host does not drive L: an await below it was refused
-    status = status == LUA_YIELD && wait_is_parked(co) ? LUA_ERRRUN : status;
+    status = status == LUA_YIELD && rt->parked == co ? LUA_ERRRUN : status;
   rt->innermost = outer;
   rt->barrier = barrier;
   if (rt->hook_wanted)
     lua_sethook(L, rt->hook, LUA_MASKCOUNT, 1000);
-  if (t && t->scope->co == co && !(status == LUA_YIELD && wait_is_parked(co)))
+  if (t && t->scope->co == co && !(status == LUA_YIELD && rt->parked == co))
     scope_detach(rt, L, co);
   return status;
 }
@@ -179,7 +180,7 @@ static int resume_k(lua_State *L, int status, lua_KContext ctx);
 static int resume(Runtime *rt, lua_State *L, lua_State *co, int nargs) {
   int nres;
   int status = enter_inner(rt, L, co, nargs, &nres);
-  if (status == LUA_YIELD && wait_is_parked(co))
+  if (status == LUA_YIELD && rt->parked == co)
     return wait_park_around(L, wait_parked_task(co), resume_k);
   return finish_resume(L, co, status, nres);
 }
@@ -255,7 +256,7 @@ static int wrap_k(lua_State *L, int status, lua_KContext ctx);
 static int run_wrapped(Runtime *rt, lua_State *L, lua_State *co, int nargs) {
   int nres;
   int status = enter_inner(rt, L, co, nargs, &nres);
-  if (status == LUA_YIELD && wait_is_parked(co))
+  if (status == LUA_YIELD && rt->parked == co)
     return wait_park_around(L, wait_parked_task(co), wrap_k);
   if (status != LUA_OK && status != LUA_YIELD)
     return raise_wrapped(rt, L, co);

@@ -16,13 +16,17 @@ typedef enum FutureState {
 
 typedef struct Future {
   Runtime *rt;
+  uint32_t magic; // FUTURE_MAGIC: with rt it tells a Future from any userdata
   Task *first_waiter; // linked through the tasks, first in, first out
   Task *last_waiter;
   int result_count;
   uint8_t state;
   bool is_task;
   bool taken; // somebody looked at the outcome
+  bool has_callbacks;
 } Future;
+
+enum { FUTURE_MAGIC = 0x66757475 };
 
 enum { // user values of the userdata
   FUTURE_RESULT = 1, // the value, a table of several, or the error
@@ -31,8 +35,8 @@ enum { // user values of the userdata
 };
 
 // The Future (or Task) at `arg`; NULL when it is none / raises.
-Future *future_test(lua_State *L, int arg);
-Future *future_check(lua_State *L, int arg);
+Future *future_test(Runtime *rt, lua_State *L, int arg);
+Future *future_check(Runtime *rt, lua_State *L, int arg);
 
 static inline bool future_is_done(const Future *f) {
   return f->state != FUTURE_PENDING;

@@ -43,6 +43,7 @@ struct moonloop_runtime {
   struct Driver *drivers; // coroutines that resumed it, innermost first
   lua_State *barrier;   // one of those that cannot yield, or NULL
   Task *current;        // task that runs now
+  lua_State *parked;    // coroutine that an await has just parked
   Task *delivering;     // task whose wait is being ended by a resume
   Task *until;          // task whose end makes the run return
   bool until_no_task;   // the run returns when no task is left
@@ -86,6 +87,7 @@ struct moonloop_runtime {
   int future_mt;
   int handle_mt;
   int handler_ref;   // exception handler or LUA_NOREF
+  bool has_contexts; // a context variable was ever set
   int context_ref;   // context outside any task or callback
   struct Handle *handle; // callback that runs now
   int detached_ref;  // coroutine -> its innermost scope, weak keys

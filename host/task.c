@@ -90,20 +90,20 @@ static void complete(Runtime *rt, lua_State *L, int self, FutureState state,
 }
 
 static int finish_body(lua_State *L, int status, lua_KContext ctx) {
-  Runtime *rt = (Runtime *)ctx; // task, handler, results
+  Task *t = (Task *)ctx; // task as light userdata, handler, results
   FutureState state = outcome_of(L, status);
-  complete(rt, L, 1, state, state == FUTURE_DONE ? lua_gettop(L) - 2 : 1);
+  int n = state == FUTURE_DONE ? lua_gettop(L) - 2 : 1;
+  task_push(t->future.rt, L, t);
+  lua_replace(L, 1);
+  complete(t->future.rt, L, 1, state, n);
   return 0;
 }
 
-static int task_main(lua_State *L) { // task, function, arguments
+static int task_main(lua_State *L) { // task, handler, function, arguments
   Task *t = lua_touserdata(L, 1);
-  Runtime *rt = t->future.rt;
-  lua_pushcfunction(L, error_handler);
-  lua_insert(L, 2);
   int status = lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2,
-                          (lua_KContext)rt, finish_body);
-  return finish_body(L, status, (lua_KContext)rt);
+                          (lua_KContext)t, finish_body);
+  return finish_body(L, status, (lua_KContext)t);
 }
 
 bool task_is_main_function(lua_CFunction f) { return f == task_main; }
@@ -163,6 +163,7 @@ static void raise_stray_yield(lua_State *L, lua_Debug *ar) {
 
 // A yield came that is no await: the task is run on into an error there.
 static void refuse_yield(Runtime *rt, Task *t) {
+  t->stray = true;
   lua_settop(t->co, 0);
   lua_sethook(t->co, raise_stray_yield, LUA_MASKCOUNT, 1);
   ready_push(rt, &t->ready);
@@ -187,7 +188,7 @@ static void run_on(Runtime *rt, Task *t, lua_State *from, int nargs) {
   rt->drivers = drivers;
   rt->delivering = NULL;
   if (status == LUA_YIELD) {
-    if (!wait_is_parked(t->co))
+    if (rt->parked != t->co)
       refuse_yield(rt, t);
   } else if (status == LUA_OK) {
     end(rt, t, true);
@@ -198,7 +199,8 @@ static void run_on(Runtime *rt, Task *t, lua_State *from, int nargs) {
 
 void task_resume(Runtime *rt, Task *t) {
   t->wait.flags &= (uint8_t)~WAIT_QUEUED;
-  if (!wait_is_parked(t->co)) { // after a stray yield
+  if (t->stray) { // somebody called coroutine.yield
+    t->stray = false;
     run_on(rt, t, rt->L, 0);
     return;
   }
@@ -324,6 +326,8 @@ static void remember_creator(lua_State *L, Task *t, bool from_library) {
 }
 
 static void inherit_context(Runtime *rt, lua_State *L) { // task
+  if (!rt->has_contexts)
+    return;
   context_push_inherited(rt, L);
   if (lua_isnil(L, -1))
     lua_pop(L, 1);
@@ -334,6 +338,7 @@ static void inherit_context(Runtime *rt, lua_State *L) { // task
 static void init(Runtime *rt, Task *t, lua_State *co) {
   memset(t, 0, sizeof *t);
   t->future.rt = rt;
+  t->future.magic = FUTURE_MAGIC;
   t->future.is_task = true;
   t->ready.run = run_ready;
   t->id = ++rt->task_id;
@@ -357,10 +362,10 @@ static Task *create(Runtime *rt, lua_State *L, int nargs, bool from_library) {
   set_slot(rt, L, t);
   remember_creator(L, t, from_library);
   inherit_context(rt, L);
-  lua_insert(L, -nargs - 2); // task f args
   lua_pushcfunction(co, task_main);
-  lua_pushvalue(L, -nargs - 2);
-  lua_xmove(L, co, 1);
+  lua_pushlightuserdata(co, t);
+  lua_pushcfunction(co, error_handler);
+  lua_insert(L, -nargs - 2); // task f args
   lua_xmove(L, co, nargs + 1);
   link_task(rt, t);
   return t;
@@ -385,12 +390,14 @@ static void start_eagerly(Runtime *rt, lua_State *L, Task *t) {
   rt->budget = budget;
 }
 
-static void apply_options(lua_State *L, int opts, int self) {
+static void apply_options(Runtime *rt, lua_State *L, int opts, int self) {
   lua_getfield(L, opts, "context");
-  if (!lua_isnil(L, -1))
+  if (!lua_isnil(L, -1)) {
+    rt->has_contexts = true;
     lua_setiuservalue(L, self, TASK_CONTEXT);
-  else
+  } else {
     lua_pop(L, 1);
+  }
   if (lua_getfield(L, opts, "name") != LUA_TNIL) {
     task_push_extras(L, self, true);
     lua_insert(L, -2);
@@ -407,7 +414,7 @@ int task_l_new(lua_State *L) { // opts f args
   Task *t = create(rt, L, lua_gettop(L) - 2, true);
   bool eager = false;
   if (lua_istable(L, 1)) {
-    apply_options(L, 1, 2);
+    apply_options(rt, L, 1, 2);
     lua_getfield(L, 1, "eager_start");
     eager = lua_toboolean(L, -1);
     lua_settop(L, 2);

@@ -34,6 +34,7 @@ struct Task {
   uint8_t eager_depth;
   bool started;
   bool doomed; // to be closed from the loop
+  bool stray;  // stands in a coroutine.yield that reaches nobody
 };
 
 enum { // user values, after the Future's
@@ -51,7 +52,7 @@ static inline Task *task_of_ready(Ready *r) {
   return (Task *)((char *)r - offsetof(Task, ready));
 }
 
-// The Task at `arg`; raises when it is none.
+// The Task at `arg` of a host function; raises when it is none.
 Task *task_check(lua_State *L, int arg);
 
 // Makes a task of the function and nargs arguments on top and queues it.

@@ -16,7 +16,7 @@
 static const char CLASS[] = "moonloop.Task";
 
 Task *task_check(lua_State *L, int arg) {
-  Future *f = future_test(L, arg);
+  Future *f = future_test(runtime_upvalue(L), L, arg);
   if (!f || !f->is_task)
     luaL_typeerror(L, arg, "Task");
   return (Task *)f;
@@ -205,7 +205,7 @@ static int l_all_tasks(lua_State *L) {
 
 // The awaitable at index 1 becomes a Future: a function is made a task.
 static void check_awaitable(Runtime *rt, lua_State *L) {
-  if (future_test(L, 1))
+  if (future_test(rt, L, 1))
     return;
   if (!lua_isfunction(L, 1))
     luaL_typeerror(L, 1, "Future, Task or function");
@@ -237,7 +237,7 @@ static int l_make_create_task(lua_State *L) { // door
 // the call cancels that task and waits for it. Policy, so it is in Lua.
 static int l_await(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
-  if (!future_test(L, 1))
+  if (!future_test(rt, L, 1))
     luaL_typeerror(L, 1, "Future, Task or function");
   return future_await(rt, L);
 }

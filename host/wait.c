@@ -33,6 +33,7 @@ void wait_unpark(lua_State *co) { lua_pop(co, 2); }
 int wait_park_around(lua_State *L, Task *t, lua_KFunction k) {
   lua_pushlightuserdata(L, &await_marker);
   lua_pushlightuserdata(L, t);
+  t->future.rt->parked = L;
   return lua_yieldk(L, 2, (lua_KContext)t, k);
 }
 
