@@ -85,11 +85,13 @@ local function open_books()
   }, Books)
 end
 
+-- What the table calls it. A server's words are not let near a terminal as they come.
 local function kind_of(answer)
+  local words = answer.reason
   if answer.status == 200 then
-    return "200 " .. (answer.headers["content-type"] or "unknown"):match "^[^;%s]*"
+    words = (answer.headers["content-type"] or "unknown"):match "^[^;%s]*"
   end
-  return answer.status .. " " .. answer.reason
+  return answer.status .. " " .. words:sub(1, 30):gsub("[^ -~]", "?")
 end
 
 function Books:record(path, seconds, ok, answer)
@@ -142,15 +144,19 @@ local function worker(crawl)
   end
 end
 
-local function show_progress(crawl)
+local function progress_line(crawl)
   local books, list = crawl.books, crawl.list
-  local _ <close> = moonloop.defer(terminal.clear_line)
+  local seconds = books.seconds or moonloop.time() - books.started
+  return ("  %s  %3d of %-4d %3d at work %5.0f/s %5.1f s"):format(
+    terminal.bar(books.fetched / list.found, 30), books.fetched, list.found, list.busy,
+    books.fetched / seconds, seconds)
+end
+
+local function show_progress(crawl)
+  local _ <close> = moonloop.defer(function() terminal.keep_line(progress_line(crawl)) end)
   while true do
-    moonloop.sleep(terminal.is_terminal and 0.05 or 1)
-    local seconds = moonloop.time() - books.started
-    terminal.show_line(("  %s  %3d of %-4d %3d at work %5.0f/s %5.1f s"):format(
-      terminal.bar(books.fetched / list.found, 30), books.fetched, list.found, list.busy,
-      books.fetched / seconds, seconds))
+    moonloop.sleep(terminal.is_live and 0.05 or 1)
+    terminal.show_line(progress_line(crawl))
   end
 end
 
@@ -165,7 +171,7 @@ local function crawl_all(crawl, workers)
   end
   crawl.books.seconds = moonloop.time() - crawl.books.started
   progress:cancel()
-  pcall(progress.await, progress) -- waits until its line is gone
+  pcall(progress.await, progress) -- it shows its line once more
 end
 
 -- The end: what came of it.
@@ -192,14 +198,15 @@ local function print_report(books)
   print()
   terminal.print_table(table_rows(books))
   print()
-  local function line(what, value, note)
-    print(("  %-18s%s%s"):format(what, terminal.paint("bold", ("%9s"):format(value)), note or ""))
+  local function line(what, format, number, unit)
+    local text = ("%7s"):format(format:format(number))
+    print(("  %-20s%s %s"):format(what, terminal.paint("bold", text), unit))
   end
-  line("time", ("%.2f s"):format(books.seconds))
-  line("one after another", ("%.2f s"):format(books.waited), "   the sum of all waits")
-  line("concurrency", ("%.1f"):format(books.waited / books.seconds),
-    ("   requests under way on average, %d at most"):format(books.peak))
-  line("speed", ("%.0f/s"):format(books.fetched / books.seconds))
+  line("time", "%.2f", books.seconds, "s")
+  line("speed", "%.0f", books.fetched / books.seconds, "fetches a second")
+  line("one after another", "%.2f", books.waited, "s, the sum of all waits")
+  line("speed-up", "%.1f", books.waited / books.seconds, "times as fast as that")
+  line("highest concurrency", "%d", books.peak, "fetches under way at once")
   for i = 1, math.min(#books.failures, 5) do
     print(terminal.paint("red", (i == 1 and "\n" or "") .. "  failed: " .. books.failures[i]))
   end
@@ -223,7 +230,7 @@ local function parse_url(url)
   end
   path = (path or rest):gsub("#.*$", "")
   local origin = url:sub(1, #url - #(path or rest))
-  return { host = host, port = tonumber(port or 80), origin = origin,
+  return { text = url, host = host, port = tonumber(port or 80), origin = origin,
     start = path:sub(1, 1) == "/" and path or "/" .. path }
 end
 
@@ -248,27 +255,27 @@ local function parse_options(words)
     elseif words[i]:sub(1, 1) == "-" or options.url then
       refuse("unknown option: " .. words[i])
     else
-      options.url = words[i]
+      options.url = parse_url(words[i])
     end
     i = i + 1
   end
   return options
 end
 
-local function crawl_site(options, url)
-  local crawl = parse_url(url)
-  crawl.list = new_work_list(options.url and options.pages or math.huge)
-  crawl.books = open_books()
-  crawl.list:add(crawl.start)
-  crawl_all(crawl, options.workers)
-  print_report(crawl.books)
-  return crawl.books
+-- Crawls from `url`, as parse_url gives it. Awaits.
+local function crawl_site(url, workers, limit)
+  local list, books = new_work_list(limit), open_books()
+  list:add(url.start)
+  crawl_all({ host = url.host, port = url.port, origin = url.origin, list = list, books = books },
+    workers)
+  print_report(books)
+  return books
 end
 
 local options = parse_options(arg)
 if options.url then
-  print(("Crawling %s with %d workers"):format(options.url, options.workers))
-  local books = crawl_site(options, options.url)
+  print(("Crawling %s with %d workers"):format(options.url.text, options.workers))
+  local books = crawl_site(options.url, options.workers, options.pages or math.huge)
   moonloop.exit(books.fetched == #books.failures and 1 or 0)
 end
 
@@ -277,4 +284,4 @@ local server <close> = site.start(pages)
 local url = ("http://127.0.0.1:%d/"):format(server:port())
 print(("A site of %d pages is served at %s"):format(pages, terminal.paint("cyan", url)))
 print(("and crawled by %d workers, all in one thread."):format(options.workers))
-crawl_site(options, url)
+crawl_site(parse_url(url), options.workers, math.huge)

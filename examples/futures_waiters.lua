@@ -14,7 +14,7 @@ local function guest(name)
 end
 
 local tasks = {}
-for i, name in ipairs { "ann", "ben", "cleo" } do
+for i, name in ipairs { "fox", "hare", "mole" } do
   tasks[i] = moonloop.create_task(guest, name)
 end
 

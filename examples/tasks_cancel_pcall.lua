@@ -18,7 +18,7 @@ local function retry_for_ever()
 end
 
 local task = moonloop.create_task(retry_for_ever)
-moonloop.sleep(0.02)
+moonloop.sleep(0.1)
 task:cancel()
 pcall(task.await, task)
 print("cancelled: " .. tostring(task:cancelled()))

@@ -5,24 +5,24 @@
 -- Usage: moonloop examples/tasks_context_copy.lua
 local moonloop = require "moonloop"
 
-local user = moonloop.ContextVar("user")
-user:set("ann")
+local role = moonloop.ContextVar("role")
+role:set("guest")
 
 local context = moonloop.copy_context()
-user:set("ben")
-print("here: " .. user:get())
-print("in the copy: " .. context:get(user))
+role:set("reader")
+print("here: " .. role:get())
+print("in the copy: " .. context:get(role))
 
 context:run(function()
-  print("run inside: " .. user:get())
-  user:set("cleo")
+  print("run inside: " .. role:get())
+  role:set("editor")
 end)
-print("here, unchanged: " .. user:get())
-print("in the copy, changed: " .. context:get(user))
+print("here, unchanged: " .. role:get())
+print("in the copy, changed: " .. context:get(role))
 
 local task = moonloop.create_task({ context = context }, function()
-  user:set("dora")
-  return user:get()
+  role:set("owner")
+  return role:get()
 end)
 print("a task in that very context: " .. task:await())
-print("which it has changed: " .. context:get(user))
+print("which it has changed: " .. context:get(role))

@@ -41,7 +41,8 @@ MOONLOOP_API moonloop_runtime *moonloop_runtime_of(lua_State *L);
 /// the loop alive is the module's to ev_unref; a wait that was begun does.
 MOONLOOP_API struct ev_loop *moonloop_loop(moonloop_runtime *rt);
 
-/// Cancels every task and lets it unwind, closes what it leaves open and stops
+/// Cancels every task and lets it unwind (for a second at most: what has not
+/// ended then is closed where it stands), closes what they leave open and stops
 /// every watcher. The state stays usable; `lua_close` alone is clean too.
 MOONLOOP_API void moonloop_close(lua_State *L);
 
@@ -51,8 +52,8 @@ MOONLOOP_API void moonloop_close(lua_State *L);
 MOONLOOP_API int moonloop_spawn(lua_State *L, int nargs);
 
 /// Runs the loop until every task has ended or moonloop_stop was called.
-/// Returns LUA_OK, or LUA_ERRRUN with the error pushed: the loop runs already,
-/// or the tasks that are left wait for what nothing can wake.
+/// Returns LUA_OK, or LUA_ERRRUN with the error pushed: the runtime is closed, or
+/// the loop runs already.
 MOONLOOP_API int moonloop_run(lua_State *L);
 
 /// Makes the innermost moonloop_run (or `loop:run_forever`) return.

@@ -23,6 +23,8 @@
 #include "task.h"
 #include "watch.h"
 
+enum { TURNS_PER_POLL = 16, CLOSE_TIMEOUT = 1 };
+
 struct Post {
   Post *next;
   void (*fn)(lua_State *L, void *ud);
@@ -211,6 +213,8 @@ static void stop_watchers(Runtime *rt) {
   ev_ref(rt->loop);
   ev_async_stop(rt->loop, &rt->async);
   ev_idle_stop(rt->loop, &rt->idle);
+  while (rt->holds > 0) // of waits that nobody will end
+    runtime_release(rt);
   if (rt->owns_loop)
     ev_loop_destroy(rt->loop);
   rt->loop = NULL;
@@ -336,8 +340,17 @@ static int shut_down(lua_State *L) {
   lua_pushliteral(L, "moonloop.run");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "shut_down");
-  lua_call(L, 0, 0);
+  lua_pushnumber(L, CLOSE_TIMEOUT);
+  lua_call(L, 1, 0);
   return 0;
+}
+
+// A task whose wait cannot be stopped stays as it is; its wake comes to nothing.
+static void close_tasks(Runtime *rt) {
+  for (Task *t = rt->tasks, *next; t; t = next) {
+    next = t->next;
+    task_close(rt, t);
+  }
 }
 
 void moonloop_close(lua_State *L) {
@@ -349,8 +362,7 @@ void moonloop_close(lua_State *L) {
     if (lua_pcall(L, 0, 0, 0) != LUA_OK)
       lua_pop(L, 1);
   }
-  while (rt->tasks)
-    task_close(rt, rt->tasks);
+  close_tasks(rt);
   rt->closed = true;
   stop_watchers(rt);
 }
@@ -402,6 +414,7 @@ static int push_failure(lua_State *L, const char *message) {
 static int spawn(lua_State *L) { // f args -> task
   Runtime *rt = runtime_check(L);
   runtime_check_open(rt, L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
   task_new(rt, L, lua_gettop(L) - 1);
   return 1;
 }
@@ -421,12 +434,12 @@ int moonloop_run(lua_State *L) {
   if (rt->task_count == 0)
     return LUA_OK;
   rt->until_no_task = true;
-  bool stopped = runtime_run(rt, L);
+  runtime_hold(rt); // what wakes them may come from another thread
+  runtime_run(rt, L);
+  if (rt->loop)
+    runtime_release(rt);
   rt->until_no_task = false;
-  if (stopped || rt->task_count == 0)
-    return LUA_OK;
-  return push_failure(L, "moonloop_run: the tasks that are left wait for "
-                         "something that nothing can wake");
+  return LUA_OK;
 }
 
 int moonloop_step(lua_State *L) {
@@ -438,15 +451,31 @@ int moonloop_step(lua_State *L) {
   return (int)rt->task_count;
 }
 
+// libev tells the kernel of new watchers when it next looks at them, so turns
+// are taken until one brought nothing: then its descriptor watches everything.
+static bool poll_until_quiet(Runtime *rt) {
+  for (int turn = 0; turn < TURNS_PER_POLL; turn++) {
+    uint64_t before = rt->activity + rt->events;
+    ev_run(rt->loop, EVRUN_NOWAIT);
+    if (rt->closed)
+      return true;
+    if (rt->activity + rt->events == before)
+      return !rt->ready.head;
+  }
+  return false;
+}
+
 int moonloop_poll(lua_State *L, double *next_timeout) {
   Runtime *rt = moonloop_runtime_of(L);
+  double timeout = -1;
+  int left = 0;
+  if (rt && !rt->closed) {
+    rt->L = L;
+    bool quiet = poll_until_quiet(rt);
+    left = (int)rt->task_count;
+    timeout = quiet ? timer_next_timeout(rt) : 0;
+  }
   if (next_timeout)
-    *next_timeout = -1;
-  if (!rt || rt->closed)
-    return 0;
-  rt->L = L;
-  ev_run(rt->loop, EVRUN_NOWAIT);
-  if (next_timeout)
-    *next_timeout = rt->ready.head ? 0 : timer_next_timeout(rt);
-  return (int)rt->task_count;
+    *next_timeout = timeout;
+  return left;
 }

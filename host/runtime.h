@@ -30,6 +30,7 @@ struct moonloop_runtime {
   lua_State *scratch;   // runs callbacks, never suspended
   lua_State *reporter;  // runs reports, also of what failed in scratch
   struct ev_loop *loop;
+  int holds; // references on it, taken back when the runtime closes
   bool owns_loop;
   bool closed;          // moonloop_close or __gc has been here
   bool loop_closed;     // loop:close() was called; a new run opens it again
@@ -140,8 +141,15 @@ static inline void runtime_free(Runtime *rt, void *p, size_t size) {
 }
 
 // References on the libev loop: while there is one, ev_run does not return.
-static inline void runtime_hold(Runtime *rt) { ev_ref(rt->loop); }
-static inline void runtime_release(Runtime *rt) { ev_unref(rt->loop); }
+static inline void runtime_hold(Runtime *rt) {
+  rt->holds++;
+  ev_ref(rt->loop);
+}
+
+static inline void runtime_release(Runtime *rt) {
+  rt->holds--;
+  ev_unref(rt->loop);
+}
 
 // True inside a libev callback that no Lua code called: a task may be resumed.
 static inline bool runtime_may_resume(Runtime *rt) {

@@ -233,6 +233,8 @@ static void queue(Runtime *rt, Task *t) {
 
 void wait_wake_later(moonloop_wait *w, moonloop_push_fn push, void *ud) {
   Task *t = task_of_wait(w);
+  if (t->future.rt->closed)
+    return;
   bool parked = w->state == WAIT_PARKED;
   w->push = push;
   w->push_ud = ud;
@@ -244,6 +246,8 @@ void wait_wake_later(moonloop_wait *w, moonloop_push_fn push, void *ud) {
 void moonloop_wake(moonloop_wait *w, moonloop_push_fn push, void *ud) {
   Task *t = task_of_wait(w);
   Runtime *rt = t->future.rt;
+  if (rt->closed)
+    return;
   rt->events++;
   if (w->state != WAIT_PARKED || !runtime_may_resume(rt)) {
     wait_wake_later(w, push, ud);

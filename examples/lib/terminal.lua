@@ -3,12 +3,13 @@
 -- a table. Builds on Lua alone.
 local M = {}
 
---- Whether standard output is a terminal. Lua cannot tell, so a shell is asked, once, at the start.
-M.is_terminal = os.execute("test -t 1") == true
+--- Whether standard output is a terminal on which a line can be rewritten. Lua cannot tell, so a
+-- shell is asked, once, at the start.
+M.is_live = os.getenv "TERM" ~= "dumb" and os.execute("test -t 1") == true
 
-local colours = M.is_terminal and not os.getenv "NO_COLOR" and os.getenv "TERM" ~= "dumb"
+local colours = M.is_live and not os.getenv "NO_COLOR"
 local locale = os.getenv "LC_ALL" or os.getenv "LC_CTYPE" or os.getenv "LANG" or ""
-local drawing = M.is_terminal and locale:upper():find "UTF%-?8"
+local drawing = M.is_live and locale:upper():find "UTF%-?8"
 local FULL, EMPTY, RULE = "#", ".", "-"
 if drawing then
   FULL, EMPTY, RULE = "━", "─", "─"
@@ -27,17 +28,20 @@ function M.bar(share, width)
   return M.paint("green", FULL:rep(full)) .. M.paint("dim", EMPTY:rep(width - full))
 end
 
+-- Without line wrap while it is written: a line that is wrapped could not be rewritten.
+local REWRITE = "\r\27[K\27[?7l%s\27[?7h"
+
 --- Shows `text` as the line that changes: over the last one on a terminal, below it elsewhere.
 function M.show_line(text)
-  io.write(M.is_terminal and "\r\27[K" .. text or text .. "\n")
+  io.write(M.is_live and REWRITE:format(text) or text .. "\n")
   io.flush()
 end
 
---- Takes the changing line away.
-function M.clear_line()
-  if M.is_terminal then
-    io.write "\r\27[K"
-    io.flush()
+--- Shows `text` as the last state of that line, which stays.
+function M.keep_line(text)
+  M.show_line(text)
+  if M.is_live then
+    io.write "\n"
   end
 end
 

@@ -294,9 +294,9 @@ end
 function runner_mt:__close() self:close() end
 
 -- Leaves nothing at all behind: for `moonloop_close` and `loop:close`.
-function M.shut_down()
+function M.shut_down(timeout)
   if core.is_running() then return end
-  wind_up(-1, last_run, SHUTDOWN_TIMEOUT)
+  wind_up(-1, last_run, timeout or SHUTDOWN_TIMEOUT)
 end
 
 -- For the command, which ends the process itself: the status that

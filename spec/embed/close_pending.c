@@ -28,9 +28,12 @@ static int l_undone(lua_State *L) {
   return moonloop_await(L, moonloop_await_begin(L, abort_undone, NULL));
 }
 
+static moonloop_wait *stuck;
+
 // Waits for what never comes, and cannot be undone.
 static int l_stuck(lua_State *L) {
-  return moonloop_await(L, moonloop_await_begin(L, NULL, NULL));
+  stuck = moonloop_await_begin(L, NULL, NULL);
+  return moonloop_await(L, stuck);
 }
 
 static const char pending[] =
@@ -58,7 +61,7 @@ static const char pending[] =
     "  moonloop.sleep_forever()\n"
     "end))\n"
     "task('deferring', function()\n"
-    "  local _ <close> = moonloop.defer(moonloop.sleep_forever)\n"
+    "  local _ <close> = moonloop.defer(function() moonloop.sleep(0.05) end)\n"
     "end)\n"
     "task('function', moonloop.await, moonloop.sleep_forever)\n"
     "failed = moonloop.create_task(error, 'untaken')\n"
@@ -88,23 +91,30 @@ static lua_State *busy_state(struct ev_loop *loop, int turns, int with_stuck) {
               "m.get_event_loop():set_exception_handler(function() end)");
   embed_do(L, pending);
   if (with_stuck)
-    embed_do(L, "require 'moonloop'.create_task(stuck)");
+    embed_do(L, "local m = require 'moonloop'\n"
+                "m.create_task(stuck)\n"
+                "m.create_task(function()\n"
+                "  local _ <close> = m.defer(m.sleep_forever)\n"
+                "end)\n");
   for (int i = 0; i < turns; i++) {
     double timeout;
     CHECK(moonloop_poll(L, &timeout) > 0);
   }
-  // Made last: it has never run when the state ends.
-  embed_spawn(L, "print 'never'");
   return L;
 }
 
+// Made last, such a task has not begun when the state ends.
+static void spawn_unstarted(lua_State *L) { embed_spawn(L, "print 'never'"); }
+
 static void end_with_lua_close(struct ev_loop *loop, int turns) {
   lua_State *L = busy_state(loop, turns, 1);
+  spawn_unstarted(L);
   lua_close(L);
 }
 
 static void end_with_close_first(struct ev_loop *loop) {
   lua_State *L = busy_state(loop, 3, 0);
+  spawn_unstarted(L);
   closed = 0;
   moonloop_close(L);
   CHECK(closed == 10);
@@ -114,8 +124,20 @@ static void end_with_close_first(struct ev_loop *loop) {
   lua_close(L);
 }
 
+// Tasks that do not end: moonloop_close does not wait for them for ever, and
+// what cannot be stopped may still wake its task, which is nobody's by then.
+static void end_with_stuck_tasks(void) {
+  lua_State *L = busy_state(NULL, 3, 1);
+  spawn_unstarted(L);
+  moonloop_close(L);
+  moonloop_wake(stuck, NULL, NULL);
+  embed_do(L, "collectgarbage() collectgarbage()");
+  lua_close(L);
+}
+
 static void use_after_close(void) {
   lua_State *L = busy_state(NULL, 3, 0);
+  spawn_unstarted(L);
   moonloop_close(L);
   embed_do(L, "local m = require 'moonloop'\n"
               "assert(not pcall(m.sleep, 0))\n"
@@ -149,11 +171,16 @@ int main(void) {
   CHECK(write(pipe_ends[1], "x", 1) == 1);
   ev_run(loop, 0);
   CHECK(ev_pending_count(loop) == 0);
+  char byte;
+  CHECK(read(pipe_ends[0], &byte, 1) == 1);
+  char byte;
+  CHECK(read(pipe_ends[0], &byte, 1) == 1);
   ev_loop_destroy(loop);
   embed_say("the host's loop is empty");
 
   end_with_close_first(NULL);
   use_after_close();
+  end_with_stuck_tasks();
   embed_say("moonloop_close");
 
   // A state in which nothing was ever done, and one without Moonloop.
