@@ -95,7 +95,9 @@ ALL_CFLAGS := $(OPTIMIZE) -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow \
   -iquote . -iquote host -iquote modules $(LUA_CFLAGS) \
   $(if $(PKG_NAMES),$(shell $(PKG_CONFIG) --cflags $(PKG_NAMES) 2>/dev/null)) \
   $(CPPFLAGS) $(CFLAGS)
-ALL_LDFLAGS := $(SANITIZE_FLAGS) -Wl,--as-needed $(LDFLAGS)
+# gcc's shared libubsan writes to no file when libasan is there too.
+ALL_LDFLAGS := $(SANITIZE_FLAGS) $(if $(SANITIZE),-static-libubsan) \
+  -Wl,--as-needed $(LDFLAGS)
 
 # ---------------------------------------------------------------- helpers
 
@@ -149,8 +151,19 @@ test:
 check: lint
 	@$(MAKE) --no-print-directory specs
 
+# What a sanitizer finds goes to files: so it counts in every child process, also
+# in one whose status and words no spec looks at.
+ASAN_REPORTS = $(CURDIR)/build/asan/reports
+
 asan:
-	@$(MAKE) --no-print-directory BUILD=build/asan SANITIZE=address,undefined specs
+	@rm -rf $(ASAN_REPORTS) && mkdir -p $(ASAN_REPORTS)
+	@status=0; ASAN_OPTIONS='$(ASAN_OPTIONS):log_path=$(ASAN_REPORTS)/asan' \
+	  UBSAN_OPTIONS='$(UBSAN_OPTIONS):log_path=$(ASAN_REPORTS)/ubsan' \
+	  $(MAKE) --no-print-directory BUILD=build/asan SANITIZE=address,undefined \
+	  specs || status=$$?; \
+	  for found in $(ASAN_REPORTS)/*; do \
+	    if test -s "$$found"; then cat "$$found"; status=1; fi; \
+	  done; exit $$status
 
 # ---------------------------------------------------------------- the specs
 

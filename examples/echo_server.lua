@@ -24,4 +24,4 @@ end
 local server <close> = moonloop.start_server(echo, host, port)
 print(("listening on %s port %d"):format(host, server:port()))
 io.stdout:flush()
-moonloop.sleep_forever() -- Ctrl-C cancels this, and the server is closed on the way out
+server:serve_forever() -- Ctrl-C cancels this, and the server is closed on the way out

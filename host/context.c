@@ -76,10 +76,10 @@ static int l_get_context_owner(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"get_context", l_get_context},
-    {"set_context", l_set_context},
+    {"get_context",       l_get_context      },
+    {"set_context",       l_set_context      },
     {"get_context_owner", l_get_context_owner},
-    {NULL, NULL},
+    {NULL,                NULL               },
 };
 
 void context_open(Runtime *rt, lua_State *L) {

@@ -97,6 +97,7 @@ int coroutine_close_chain(Runtime *rt, lua_State *co) {
   rt->innermost = co;
   int status = lua_resetthread(co);
   rt->innermost = outer;
+  scope_forget(rt, co, co);
   return status;
 }
 
@@ -110,7 +111,7 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
   Driver driver = {L, rt->drivers};
   if (driven && !barrier && !lua_isyieldable(L))
     rt->barrier = L;
-  if (rt->detached > 0 && driven)
+  if (rt->detached > 0 && driven && lua_status(co) == LUA_YIELD)
     scope_attach(rt, L, co);
   rt->drivers = &driver;
   int status = coroutine_enter(rt, co, L, nargs, nres);
@@ -151,6 +152,12 @@ static int raise_driven(lua_State *L, const Task *t, const char *what) {
   task_name(t->future.rt, t, name, sizeof name);
   return error_raise(L, "Error", "cannot %s a coroutine that task '%s' drives",
                      what, name);
+}
+
+// Runs, or has resumed another: not to be entered.
+static bool is_active(lua_State *co) {
+  lua_Debug ar;
+  return lua_status(co) == LUA_OK && lua_getstack(co, 0, &ar);
 }
 
 static int push_failure(lua_State *L, const char *message) {
@@ -204,6 +211,8 @@ static int l_resume(lua_State *L) {
   Task *driver = driver_of(co);
   if (driver)
     return raise_driven(L, driver, "resume");
+  if (is_active(co))
+    return push_failure(L, "cannot resume non-suspended coroutine");
   if (!lua_checkstack(co, nargs))
     return push_failure(L, "too many arguments to resume");
   lua_xmove(L, co, nargs);
@@ -238,6 +247,7 @@ static int raise_wrapped(Runtime *rt, lua_State *L, lua_State *co) {
   int status = lua_status(co);
   if (status != LUA_OK && status != LUA_YIELD) {
     status = lua_resetthread(co);
+    scope_forget(rt, L, co);
     lua_xmove(co, L, 1);
   } else {
     lua_xmove(co, L, 1);
@@ -284,6 +294,8 @@ static int call_wrapped(lua_State *L) { // arguments; upvalues: runtime, co
   Task *driver = driver_of(co);
   if (driver)
     return raise_driven(L, driver, "resume");
+  if (is_active(co))
+    return luaL_error(L, "cannot resume non-suspended coroutine");
   if (!lua_checkstack(co, nargs))
     return luaL_error(L, "too many arguments to resume");
   lua_xmove(L, co, nargs);
@@ -337,6 +349,7 @@ static int close_inner(Runtime *rt, lua_State *L, lua_State *co) {
   int status = lua_resetthread(co);
   rt->innermost = outer;
   rt->barrier = barrier;
+  scope_forget(rt, L, co);
   return status;
 }
 
@@ -368,12 +381,12 @@ static int l_yield(lua_State *L) {
 }
 
 static const luaL_Reg replacements[] = {
-    {"yield", l_yield},
+    {"yield",  l_yield },
     {"resume", l_resume},
-    {"wrap", l_wrap},
+    {"wrap",   l_wrap  },
     {"status", l_status},
-    {"close", l_close},
-    {NULL, NULL},
+    {"close",  l_close },
+    {NULL,     NULL    },
 };
 
 /// Replaces `coroutine.resume`, `wrap`, `status` and `close` by ones through
@@ -388,7 +401,7 @@ static int l_patch_coroutines(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"patch_coroutines", l_patch_coroutines},
-    {NULL, NULL},
+    {NULL,               NULL              },
 };
 
 static const char STARTER[] =

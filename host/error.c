@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Error objects. Each kind is a class: a table whose `__index` is itself and
-// whose metatable leads to its parent, so `e.kind` and methods are inherited.
-// This is the one place that makes them, and that knows errno values.
+// Error objects: made here, from whatever source, and asked about here. Their
+// classes are in error_kinds.c.
 #include "error.h"
 
 #include <errno.h>
@@ -11,94 +10,32 @@
 
 #include "traceback.h"
 
-typedef struct Kind {
-  const char *name;
-  const char *parent;
-} Kind;
-
-// Parents come before their children.
-static const Kind kinds[] = {
-    {"Error", NULL},
-    {"CancelledError", "Error"},
-    {"TimeoutError", "Error"},
-    {"InvalidStateError", "Error"},
-    {"OSError", "Error"},
-    {"ConnectionError", "OSError"},
-    {"ConnectionRefusedError", "ConnectionError"},
-    {"ConnectionResetError", "ConnectionError"},
-    {"ConnectionAbortedError", "ConnectionError"},
-    {"BrokenPipeError", "ConnectionError"},
-    {"FileNotFoundError", "OSError"},
-    {"PermissionError", "OSError"},
-    {"FileExistsError", "OSError"},
-    {"AddressInUseError", "OSError"},
-    {"AddressNotAvailableError", "OSError"},
-    {"NotADirectoryError", "OSError"},
-    {"IsADirectoryError", "OSError"},
-    {"ProcessLookupError", "OSError"},
-    {"ChildProcessError", "OSError"},
-    {"DNSError", "Error"},
-    {"TLSError", "Error"},
-    {"CertificateError", "TLSError"},
-    {"IncompleteReadError", "Error"},
-    {"LimitOverrunError", "Error"},
-    {"QueueEmpty", "Error"},
-    {"QueueFull", "Error"},
-    {"QueueShutDown", "Error"},
-    {"BrokenBarrierError", "Error"},
-    {"ProcessError", "Error"},
-    {"ExecutorError", "Error"},
-    {"BrokenExecutor", "ExecutorError"},
-    {"RemoteError", "ExecutorError"},
-    {"DeadlockError", "Error"},
-    {"ErrorGroup", "Error"},
-};
-
 typedef struct ErrnoKind {
   int number;
   const char *kind;
 } ErrnoKind;
 
 static const ErrnoKind errno_kinds[] = {
-    {ECONNREFUSED, "ConnectionRefusedError"},
-    {ECONNRESET, "ConnectionResetError"},
-    {ECONNABORTED, "ConnectionAbortedError"},
-    {EPIPE, "BrokenPipeError"},
-    {ESHUTDOWN, "BrokenPipeError"},
-    {ENOENT, "FileNotFoundError"},
-    {EACCES, "PermissionError"},
-    {EPERM, "PermissionError"},
-    {EEXIST, "FileExistsError"},
-    {EADDRINUSE, "AddressInUseError"},
+    {ECONNREFUSED,  "ConnectionRefusedError"  },
+    {ECONNRESET,    "ConnectionResetError"    },
+    {ECONNABORTED,  "ConnectionAbortedError"  },
+    {EPIPE,         "BrokenPipeError"         },
+    {ESHUTDOWN,     "BrokenPipeError"         },
+    {ENOENT,        "FileNotFoundError"       },
+    {EACCES,        "PermissionError"         },
+    {EPERM,         "PermissionError"         },
+    {EEXIST,        "FileExistsError"         },
+    {EADDRINUSE,    "AddressInUseError"       },
     {EADDRNOTAVAIL, "AddressNotAvailableError"},
-    {ENOTDIR, "NotADirectoryError"},
-    {EISDIR, "IsADirectoryError"},
-    {ESRCH, "ProcessLookupError"},
-    {ECHILD, "ChildProcessError"},
-    {ETIMEDOUT, "TimeoutError"},
+    {ENOTDIR,       "NotADirectoryError"      },
+    {EISDIR,        "IsADirectoryError"       },
+    {ESRCH,         "ProcessLookupError"      },
+    {ECHILD,        "ChildProcessError"       },
+    {ETIMEDOUT,     "TimeoutError"            },
 };
 
-static const char KINDS_KEY; // registry: name -> class
-static const char MARK_KEY;  // in each class: that it is one
-
-static void push_class(lua_State *L, const char *kind) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &KINDS_KEY);
-  lua_getfield(L, -1, kind);
-  lua_remove(L, -2);
-}
-
-// Whether the value at idx is a class of errors. No metamethod is called.
-static bool is_class(lua_State *L, int idx) {
-  if (!lua_istable(L, idx))
-    return false;
-  lua_rawgetp(L, idx, &MARK_KEY);
-  bool marked = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return marked;
-}
-
 // Gives the Error object on top its traceback, unless it has one.
-static void add_traceback(lua_State *L, int level) {
+void error_add_traceback(lua_State *L, int level) {
   lua_pushliteral(L, "traceback");
   if (lua_rawget(L, -2) == LUA_TNIL) {
     traceback_push(moonloop_runtime_of(L), L, level);
@@ -111,9 +48,9 @@ static void wrap_at(lua_State *L, const char *kind, int level) {
   lua_createtable(L, 0, 4);
   lua_insert(L, -2);
   lua_setfield(L, -2, "message");
-  push_class(L, kind);
+  error_push_class(L, kind);
   lua_setmetatable(L, -2);
-  add_traceback(L, level);
+  error_add_traceback(L, level);
 }
 
 void error_wrap(lua_State *L, const char *kind) { wrap_at(L, kind, 0); }
@@ -167,7 +104,7 @@ int error_raise_errno(lua_State *L, int err, const char *op, const char *what) {
 
 // Whether the class on top is `wanted` or below it; pops it.
 static bool descends_from(lua_State *L, const void *wanted) {
-  while (is_class(L, -1)) {
+  while (error_is_class(L, -1)) {
     if (lua_topointer(L, -1) == wanted) {
       lua_pop(L, 1);
       return true;
@@ -181,9 +118,10 @@ static bool descends_from(lua_State *L, const void *wanted) {
 }
 
 bool error_is(lua_State *L, int idx, const char *kind) {
-  if (!lua_istable(L, idx) || is_class(L, idx) || !lua_getmetatable(L, idx))
+  if (!lua_istable(L, idx) || error_is_class(L, idx) ||
+      !lua_getmetatable(L, idx))
     return false;
-  push_class(L, kind);
+  error_push_class(L, kind);
   const void *wanted = lua_topointer(L, -1);
   lua_pop(L, 1);
   return descends_from(L, wanted);
@@ -247,7 +185,7 @@ int error_handler(lua_State *L) {
   Runtime *rt = moonloop_runtime_of(L);
   lua_settop(L, 1);
   if (error_is(L, 1, "Error")) {
-    add_traceback(L, 1);
+    error_add_traceback(L, 1);
     return 1;
   }
   if (is_kept(rt, L, 1))
@@ -273,118 +211,7 @@ void error_push_traceback(Runtime *rt, lua_State *L, int idx) {
   lua_remove(L, -2);
 }
 
-// ---- classes in Lua --------------------------------------------------------
-
-static int l_tostring(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  lua_getfield(L, 1, "kind");
-  const char *kind = luaL_optstring(L, -1, "Error");
-  lua_getfield(L, 1, "message");
-  if (lua_isnil(L, -1)) {
-    lua_pushstring(L, kind);
-    return 1;
-  }
-  error_push_text(L, -1);
-  lua_pushfstring(L, "%s: %s", kind, lua_tostring(L, -1));
-  return 1;
-}
-
-static void check_class(lua_State *L, int arg) {
-  if (!is_class(L, arg))
-    luaL_typeerror(L, arg, "class of errors");
-}
-
-static void copy_fields(lua_State *L, int from, int to) {
-  lua_pushnil(L);
-  while (lua_next(L, from)) {
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_rawset(L, to);
-  }
-}
-
-/// Makes an Error object of a kind: `moonloop.TimeoutError:new("too late")`.
-// @function Error:new
-// @param message string
-// @param[opt] fields table copied into it
-static int l_new(lua_State *L) {
-  check_class(L, 1);
-  lua_settop(L, 3);
-  if (!lua_isnoneornil(L, 3))
-    luaL_checktype(L, 3, LUA_TTABLE);
-  lua_newtable(L);
-  if (lua_istable(L, 3))
-    copy_fields(L, 3, 4);
-  if (!lua_isnil(L, 2)) {
-    lua_pushvalue(L, 2);
-    lua_setfield(L, 4, "message");
-  }
-  lua_pushvalue(L, 1);
-  lua_setmetatable(L, 4);
-  add_traceback(L, 1);
-  return 1;
-}
-
-/// Makes an Error object of a table: `moonloop.Error.new{kind=, message=, ...}`.
-// @function Error.new
-static int l_error_new(lua_State *L) {
-  if (is_class(L, 1))
-    return l_new(L);
-  luaL_checktype(L, 1, LUA_TTABLE);
-  lua_settop(L, 1);
-  lua_getfield(L, 1, "kind");
-  const char *kind = luaL_optstring(L, 2, "Error");
-  push_class(L, kind);
-  if (lua_isnil(L, 3))
-    return luaL_error(L, "bad argument #1 to 'new' (unknown kind '%s')", kind);
-  lua_newtable(L);
-  copy_fields(L, 1, 4);
-  lua_pushnil(L);
-  lua_setfield(L, 4, "kind");
-  lua_pushvalue(L, 3);
-  lua_setmetatable(L, 4);
-  add_traceback(L, 1);
-  return 1;
-}
-
-// parent class of -1 (nil: none), name -> class, also in the table of kinds
-static void new_class(lua_State *L, const char *name) {
-  int parent = lua_gettop(L);
-  lua_createtable(L, 0, 8);
-  lua_pushboolean(L, true);
-  lua_rawsetp(L, -2, &MARK_KEY);
-  lua_pushstring(L, name);
-  lua_setfield(L, -2, "kind");
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -2, "__index");
-  lua_pushstring(L, name);
-  lua_setfield(L, -2, "__name");
-  lua_pushcfunction(L, l_tostring);
-  lua_setfield(L, -2, "__tostring");
-  if (lua_istable(L, parent)) {
-    lua_pushvalue(L, parent);
-    lua_setmetatable(L, -2);
-  }
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &KINDS_KEY);
-  lua_pushvalue(L, -2);
-  lua_setfield(L, -2, name);
-  lua_pop(L, 1);
-  lua_remove(L, parent);
-}
-
-/// Adds a kind below this one: `moonloop.Error:extend "MyError"`.
-// @function Error:extend
-// @return class
-static int l_extend(lua_State *L) {
-  check_class(L, 1);
-  const char *name = luaL_checkstring(L, 2);
-  push_class(L, name);
-  luaL_argcheck(L, lua_isnil(L, -1), 2, "that kind exists already");
-  lua_settop(L, 2);
-  lua_pushvalue(L, 1);
-  new_class(L, name);
-  return 1;
-}
+// ---- in Lua -----------------------------------------------------------------
 
 /// Whether a value is an Error object, of a kind or one below it.
 // @function is_error
@@ -393,13 +220,13 @@ static int l_extend(lua_State *L) {
 static int l_is_error(lua_State *L) {
   luaL_checkany(L, 1);
   const char *kind = "Error";
-  if (is_class(L, 2)) {
+  if (error_is_class(L, 2)) {
     lua_getfield(L, 2, "kind");
     kind = lua_tostring(L, -1);
   } else if (!lua_isnoneornil(L, 2)) {
     kind = luaL_checkstring(L, 2);
   }
-  push_class(L, kind);
+  error_push_class(L, kind);
   if (lua_isnil(L, -1))
     return luaL_error(L, "bad argument #2 to 'is_error' (unknown kind '%s')",
                       kind);
@@ -427,10 +254,9 @@ static int l_pcall(lua_State *L) {
   luaL_checkany(L, 1);
   lua_pushcfunction(L, error_handler);
   lua_insert(L, 1);
-  return rethrow_or_return(L,
-                           lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, 0,
-                                      rethrow_or_return),
-                           0);
+  return rethrow_or_return(
+      L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, 0, rethrow_or_return),
+      0);
 }
 
 static int l_text_of(lua_State *L) {
@@ -460,54 +286,24 @@ static int l_raise(lua_State *L) { // kind message
 }
 
 static int l_is_error_class(lua_State *L) {
-  lua_pushboolean(L, is_class(L, 1));
+  lua_pushboolean(L, error_is_class(L, 1));
   return 1;
 }
 
 static const luaL_Reg functions[] = {
-    {"raise", l_raise},
-    {"is_error_class", l_is_error_class},
-    {"is_error", l_is_error},
-    {"pcall", l_pcall},
-    {"text_of", l_text_of},
+    {"raise",              l_raise             },
+    {"is_error_class",     l_is_error_class    },
+    {"is_error",           l_is_error          },
+    {"pcall",              l_pcall             },
+    {"text_of",            l_text_of           },
     {"traceback_of_error", l_traceback_of_error},
-    {"errno", l_errno},
-    {NULL, NULL},
+    {"errno",              l_errno             },
+    {NULL,                 NULL                },
 };
 
-static void make_classes(lua_State *L) {
-  lua_newtable(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &KINDS_KEY);
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    if (kinds[i].parent)
-      push_class(L, kinds[i].parent);
-    else
-      lua_pushnil(L);
-    new_class(L, kinds[i].name);
-    if (i == 0) {
-      lua_pushcfunction(L, l_error_new);
-      lua_setfield(L, -2, "new");
-      lua_pushcfunction(L, l_extend);
-      lua_setfield(L, -2, "extend");
-    } else {
-      lua_pushcfunction(L, l_new);
-      lua_setfield(L, -2, "new");
-    }
-    lua_pop(L, 1);
-  }
-}
-
 void error_open(Runtime *rt, lua_State *L) {
-  make_classes(L);
   lua_createtable(L, 2, 0);
   rt->trace_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   runtime_set_functions(rt, L, functions);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &KINDS_KEY);
-  lua_pushnil(L);
-  while (lua_next(L, -2)) {
-    lua_pushvalue(L, -2);
-    lua_insert(L, -2);
-    lua_settable(L, -5); // module kinds name name class
-  }
-  lua_pop(L, 1);
+  error_open_kinds(L);
 }

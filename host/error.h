@@ -35,6 +35,20 @@ void error_push_traceback(Runtime *rt, lua_State *L, int idx);
 // The error on top was made of the one kept (a position was put before it).
 void error_keep_traceback(Runtime *rt, lua_State *L);
 
+// ---- for error.c and error_kinds.c alone
+
+// Pushes the class of a kind, or nil. -> class
+void error_push_class(lua_State *L, const char *kind);
+
+// Whether the value at idx is a class of errors. No metamethod is called.
+bool error_is_class(lua_State *L, int idx);
+
+// Gives the Error object on top its traceback, unless it has one.
+void error_add_traceback(lua_State *L, int level);
+
+// Makes the classes and adds them to the table on top.
+void error_open_kinds(lua_State *L);
+
 void error_open(Runtime *rt, lua_State *L);
 
 #endif

@@ -66,9 +66,7 @@ static int abort_await(moonloop_wait *w, void *ud) {
 }
 
 // As abort_await; a different function, for this tells a join from an await.
-static int abort_join(moonloop_wait *w, void *ud) {
-  return abort_await(w, ud);
-}
+static int abort_join(moonloop_wait *w, void *ud) { return abort_await(w, ud); }
 
 static int push_awaited(lua_State *L, void *ud) {
   (void)ud;
@@ -449,33 +447,33 @@ static int l_isfuture(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"set_result", l_set_result},
-    {"set_error", l_set_error},
-    {"set_exception", l_set_error},
-    {"cancel", l_cancel},
-    {"done", l_done},
-    {"cancelled", l_cancelled},
-    {"result", l_result},
-    {"error", l_error},
-    {"exception", l_error},
-    {"await", l_await},
-    {"add_done_callback", l_add_done_callback},
+    {"set_result",           l_set_result          },
+    {"set_error",            l_set_error           },
+    {"set_exception",        l_set_error           },
+    {"cancel",               l_cancel              },
+    {"done",                 l_done                },
+    {"cancelled",            l_cancelled           },
+    {"result",               l_result              },
+    {"error",                l_error               },
+    {"exception",            l_error               },
+    {"await",                l_await               },
+    {"add_done_callback",    l_add_done_callback   },
     {"remove_done_callback", l_remove_done_callback},
-    {NULL, NULL},
+    {NULL,                   NULL                  },
 };
 
 static const luaL_Reg meta[] = {
     {"__tostring", l_tostring},
-    {NULL, NULL},
+    {NULL,         NULL      },
 };
 
 static const luaL_Reg functions[] = {
-    {"Future", l_future},
+    {"Future",   l_future  },
     {"isfuture", l_isfuture},
-    {"join", l_join},
-    {"take", l_take},
-    {"on_end", l_on_end},
-    {NULL, NULL},
+    {"join",     l_join    },
+    {"take",     l_take    },
+    {"on_end",   l_on_end  },
+    {NULL,       NULL      },
 };
 
 void future_open(Runtime *rt, lua_State *L) {

@@ -28,7 +28,7 @@ typedef struct Future {
 
 enum { FUTURE_MAGIC = 0x66757475 };
 
-enum { // user values of the userdata
+enum {               // user values of the userdata
   FUTURE_RESULT = 1, // the value, a table of several, or the error
   FUTURE_CALLBACKS,  // nil or a list of handles
   FUTURE_VALUES = FUTURE_CALLBACKS

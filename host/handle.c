@@ -77,10 +77,15 @@ static void run_ready(Runtime *rt, Ready *r) {
   let_go(h, rt->scratch);
 }
 
+// At once, so that callbacks and sleepers of equal times keep their order.
 static void on_time(Runtime *rt, Timer *t) {
   Handle *h = (Handle *)((char *)t - offsetof(Handle, timer));
   h->state = HANDLE_QUEUED;
-  ready_push(rt, &h->ready);
+  rt->activity++;
+  if (rt->in_lua > 0)
+    ready_push(rt, &h->ready);
+  else
+    run_ready(rt, &h->ready);
 }
 
 // Pushes "script.lua:3", where Lua code called. -> site
@@ -281,15 +286,15 @@ static int l_open_timers(lua_State *L) { // mark
 }
 
 static const luaL_Reg methods[] = {
-    {"cancel", l_cancel},
+    {"cancel",    l_cancel   },
     {"cancelled", l_cancelled},
-    {"when", l_when},
-    {NULL, NULL},
+    {"when",      l_when     },
+    {NULL,        NULL       },
 };
 
 static const luaL_Reg meta[] = {
     {"__tostring", l_tostring},
-    {NULL, NULL},
+    {NULL,         NULL      },
 };
 
 // Takes every call back that waits for its turn or time.
@@ -314,11 +319,11 @@ static int l_drop_handles(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"drop_handles", l_drop_handles},
-    {"call_soon", l_call_soon},
-    {"call_later", l_call_later},
-    {"call_at", l_call_at},
-    {"open_timers", l_open_timers},
-    {NULL, NULL},
+    {"call_soon",    l_call_soon   },
+    {"call_later",   l_call_later  },
+    {"call_at",      l_call_at     },
+    {"open_timers",  l_open_timers },
+    {NULL,           NULL          },
 };
 
 void handle_open(Runtime *rt, lua_State *L) {

@@ -181,22 +181,22 @@ bool loop_look_idle(Runtime *rt) {
 }
 
 static const luaL_Reg functions[] = {
-    {"time", l_time},
-    {"run_until", l_run_until},
-    {"stop", l_stop},
-    {"is_running", l_is_running},
-    {"is_closed", l_is_closed},
-    {"set_closed", l_set_closed},
-    {"set_debug", l_set_debug},
-    {"get_debug", l_get_debug},
-    {"record_sites", l_record_sites},
-    {"untaken_delay", l_untaken_delay},
-    {"run_id", l_run_id},
+    {"time",              l_time             },
+    {"run_until",         l_run_until        },
+    {"stop",              l_stop             },
+    {"is_running",        l_is_running       },
+    {"is_closed",         l_is_closed        },
+    {"set_closed",        l_set_closed       },
+    {"set_debug",         l_set_debug        },
+    {"get_debug",         l_get_debug        },
+    {"record_sites",      l_record_sites     },
+    {"untaken_delay",     l_untaken_delay    },
+    {"run_id",            l_run_id           },
     {"set_virtual_clock", l_set_virtual_clock},
-    {"timer_mark", l_timer_mark},
-    {"last_task_id", l_last_task_id},
-    {"wait_idle", l_wait_idle},
-    {NULL, NULL},
+    {"timer_mark",        l_timer_mark       },
+    {"last_task_id",      l_last_task_id     },
+    {"wait_idle",         l_wait_idle        },
+    {NULL,                NULL               },
 };
 
 void loop_open(Runtime *rt, lua_State *L) {

@@ -52,8 +52,8 @@ MOONLOOP_API void moonloop_close(lua_State *L);
 MOONLOOP_API int moonloop_spawn(lua_State *L, int nargs);
 
 /// Runs the loop until every task has ended or moonloop_stop was called.
-/// Returns LUA_OK, or LUA_ERRRUN with the error pushed: the runtime is closed, or
-/// the loop runs already.
+/// Returns LUA_OK, or LUA_ERRRUN with the error pushed: the runtime is closed,
+/// or the loop runs already.
 MOONLOOP_API int moonloop_run(lua_State *L);
 
 /// Makes the innermost moonloop_run (or `loop:run_forever`) return.
@@ -107,7 +107,8 @@ MOONLOOP_API void moonloop_wait_label(moonloop_wait *w, const char *fmt, ...)
 
 /// Runs `fn(L, ud)` in the loop's thread; the one call for any thread. Each
 /// runs once, in the order posted. An error that `fn` raises is reported to the
-/// exception handler. Returns 0, or -1 when memory is out or the runtime closed.
+/// exception handler. Returns 0, or -1 when memory is out or the runtime
+/// closed.
 MOONLOOP_API int moonloop_post(moonloop_runtime *rt,
                                void (*fn)(lua_State *L, void *ud), void *ud);
 

@@ -77,8 +77,20 @@ static int l_default_handler(lua_State *L) { // loop context
 
 // ---- calling the handler ---------------------------------------------------
 
+static const char LOOP_KEY; // registry: the loop object, which handlers get
+
 static void push_loop(lua_State *L) {
-  lua_getfield(L, LUA_REGISTRYINDEX, "moonloop.loop");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &LOOP_KEY);
+}
+
+// The loop object, which is made in Lua and set once.
+static int l_loop(lua_State *L) {
+  if (lua_istable(L, 1)) {
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &LOOP_KEY);
+  }
+  push_loop(L);
+  return 1;
 }
 
 static void call_default(Runtime *rt, lua_State *L) { // context -> context
@@ -406,12 +418,13 @@ static int l_call_handler(lua_State *L) { // loop context
 }
 
 static const luaL_Reg functions[] = {
-    {"report_untaken", l_report_untaken},
-    {"set_exception_handler", l_set_handler},
-    {"get_exception_handler", l_get_handler},
-    {"call_exception_handler", l_call_handler},
+    {"loop",                      l_loop           },
+    {"report_untaken",            l_report_untaken },
+    {"set_exception_handler",     l_set_handler    },
+    {"get_exception_handler",     l_get_handler    },
+    {"call_exception_handler",    l_call_handler   },
     {"default_exception_handler", l_default_handler},
-    {NULL, NULL},
+    {NULL,                        NULL             },
 };
 
 void report_open(Runtime *rt, lua_State *L) {

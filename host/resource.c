@@ -100,10 +100,10 @@ static int l_abort_resources(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"open_resources", l_open_resources},
-    {"resource_mark", l_resource_mark},
+    {"open_resources",  l_open_resources },
+    {"resource_mark",   l_resource_mark  },
     {"abort_resources", l_abort_resources},
-    {NULL, NULL},
+    {NULL,              NULL             },
 };
 
 void resource_open(Runtime *rt, lua_State *L) {

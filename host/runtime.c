@@ -52,7 +52,9 @@ void runtime_check_open(Runtime *rt, lua_State *L) {
     error_raise(L, "InvalidStateError", "the loop is closed");
 }
 
-struct ev_loop *moonloop_loop(moonloop_runtime *rt) { return rt->loop; }
+struct ev_loop *moonloop_loop(moonloop_runtime *rt) {
+  return rt->loop;
+}
 
 const char *moonloop_version(void) { return "0.1.0"; }
 
@@ -277,8 +279,8 @@ static void init_fields(Runtime *rt, lua_State *L) {
 }
 
 static void allocate_buffers(Runtime *rt, lua_State *L) {
-  rt->pool = runtime_realloc(rt, NULL, 0, (size_t)rt->pool_max *
-                                              sizeof *rt->pool);
+  rt->pool =
+      runtime_realloc(rt, NULL, 0, (size_t)rt->pool_max * sizeof *rt->pool);
   rt->receive_buffer = runtime_realloc(rt, NULL, 0, RECEIVE_BUFFER_SIZE);
   if (!rt->pool || !rt->receive_buffer)
     luaL_error(L, "not enough memory");
@@ -308,9 +310,9 @@ static void preload(lua_State *L) {
 // The table of everything that host/ offers to Lua: `require "moonloop.core"`.
 static void open_core(Runtime *rt, lua_State *L) {
   static void (*const openers[])(Runtime *, lua_State *) = {
-      error_open,   report_open, future_open,   task_open, scope_open,
-      handle_open,  watch_open,  context_open,  loop_open, coroutine_open,
-      resource_open,
+      error_open, report_open,    future_open,   task_open,
+      scope_open, handle_open,    watch_open,    context_open,
+      loop_open,  coroutine_open, resource_open,
   };
   lua_newtable(L);
   for (size_t i = 0; i < sizeof openers / sizeof *openers; i++)
@@ -345,7 +347,8 @@ static int shut_down(lua_State *L) {
   return 0;
 }
 
-// A task whose wait cannot be stopped stays as it is; its wake comes to nothing.
+// A task whose wait cannot be stopped stays as it is; its wake comes to
+// nothing.
 static void close_tasks(Runtime *rt) {
   for (Task *t = rt->tasks, *next; t; t = next) {
     next = t->next;

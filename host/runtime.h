@@ -25,76 +25,76 @@ typedef struct Untaken Untaken;
 typedef struct Post Post;
 
 struct moonloop_runtime {
-  lua_State *L;         // the state whose C function runs the loop
-  lua_State *main_L;    // the universe's main thread
-  lua_State *scratch;   // runs callbacks, never suspended
-  lua_State *reporter;  // runs reports, also of what failed in scratch
+  lua_State *L;        // the state whose C function runs the loop
+  lua_State *main_L;   // the universe's main thread
+  lua_State *scratch;  // runs callbacks, never suspended
+  lua_State *reporter; // runs reports, also of what failed in scratch
   struct ev_loop *loop;
   int holds; // references on it, taken back when the runtime closes
   bool owns_loop;
-  bool closed;          // moonloop_close or __gc has been here
-  bool loop_closed;     // loop:close() was called; a new run opens it again
-  bool collecting;      // lua_close is under way
-  bool running;         // a run_* call is under way
-  bool stopping;        // loop:stop() was called
+  bool closed;      // moonloop_close or __gc has been here
+  bool loop_closed; // loop:close() was called; a new run opens it again
+  bool collecting;  // lua_close is under way
+  bool running;     // a run_* call is under way
+  bool stopping;    // loop:stop() was called
   bool debug;
-  bool record_sites;    // remember where everything was made, not only tasks
-  int in_lua;           // > 0 while Lua code runs below the loop
-  lua_State *innermost; // coroutine that runs now, of those the host drives
+  bool record_sites;      // remember where everything was made, not only tasks
+  int in_lua;             // > 0 while Lua code runs below the loop
+  lua_State *innermost;   // coroutine that runs now, of those the host drives
   struct Driver *drivers; // coroutines that resumed it, innermost first
-  lua_State *barrier;   // one of those that cannot yield, or NULL
-  Task *current;        // task that runs now
-  lua_State *parked;    // coroutine that an await has just parked
-  Task *delivering;     // task whose wait is being ended by a resume
-  Task *until;          // task whose end makes the run return
-  bool until_no_task;   // the run returns when no task is left
-  int budget;           // awaits that may complete at once in this step
+  lua_State *barrier;     // one of those that cannot yield, or NULL
+  Task *current;          // task that runs now
+  lua_State *parked;      // coroutine that an await has just parked
+  Task *delivering;       // task whose wait is being ended by a resume
+  Task *until;            // task whose end makes the run return
+  bool until_no_task;     // the run returns when no task is left
+  int budget;             // awaits that may complete at once in this step
   volatile sig_atomic_t hook_wanted; // set a hook on each coroutine entered
   lua_Hook hook;
 
   ReadyQueue ready;
   TimerHeap timers;
-  uint64_t events; // descriptor events seen so far
-  uint64_t activity;   // wakes and queued things so far
-  uint64_t idle_mark;  // what that was when stillness was last looked for
-  Task *idle_first;    // tasks that wait for stillness
+  uint64_t events;    // descriptor events seen so far
+  uint64_t activity;  // wakes and queued things so far
+  uint64_t idle_mark; // what that was when stillness was last looked for
+  Task *idle_first;   // tasks that wait for stillness
   uint64_t iterations;
   uint64_t resumes;
 
-  Task *tasks;     // unfinished, oldest first
+  Task *tasks; // unfinished, oldest first
   Task *tasks_tail;
   uint32_t task_count;
   uint64_t task_id;
-  int run_id;      // innermost run; tasks belong to their creator's
+  int run_id; // innermost run; tasks belong to their creator's
   int pool_count;
   int pool_max;
   struct PooledCoroutine {
     lua_State *co;
     int slot;
-  } *pool;
+  } * pool;
   int slot_count;  // slots ever made
   int *free_slots; // as many as slot_count at most
   int free_slot_count;
   int free_slot_capacity;
 
-  Untaken *untaken;      // failed tasks whose error nobody took
-  double untaken_delay;  // seconds until such an error is reported
-  Resource *resources;   // what is open, newest first
+  Untaken *untaken;     // failed tasks whose error nobody took
+  double untaken_delay; // seconds until such an error is reported
+  Resource *resources;  // what is open, newest first
   uint64_t resource_seq;
 
-  int slots_ref;     // registry: [2 slot] thread, [2 slot + 1] task
-  int anchors_ref;   // registry: luaL_ref'ed values that C holds
-  int task_mt;       // registry: metatables
+  int slots_ref;   // registry: [2 slot] thread, [2 slot + 1] task
+  int anchors_ref; // registry: luaL_ref'ed values that C holds
+  int task_mt;     // registry: metatables
   int future_mt;
   int handle_mt;
-  int handler_ref;   // exception handler or LUA_NOREF
-  bool has_contexts; // a context variable was ever set
-  int context_ref;   // context outside any task or callback
+  int handler_ref;       // exception handler or LUA_NOREF
+  bool has_contexts;     // a context variable was ever set
+  int context_ref;       // context outside any task or callback
   struct Handle *handle; // callback that runs now
-  int detached_ref;  // coroutine -> its innermost scope, weak keys
-  int detached;      // how many of those there are
-  int trace_ref;     // the traceback of an error that passes through a pcall
-  int wrap_ref;      // Lua function below which coroutine.wrap's bodies run
+  int detached_ref;      // coroutine -> its innermost scope, weak keys
+  int detached;          // how many of those there are
+  int trace_ref; // the traceback of an error that passes through a pcall
+  int wrap_ref;  // Lua function below which coroutine.wrap's bodies run
 
   ev_prepare prepare;
   ev_idle idle;

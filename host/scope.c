@@ -91,6 +91,7 @@ void scope_detach(Runtime *rt, lua_State *L, lua_State *co) {
   }
   t->scope = bottom->parent;
   bottom->parent = NULL;
+  inner->flags |= SCOPE_DETACHED;
   rt->detached++;
   push_detached(rt, L, co);
   lua_pushlightuserdata(L, inner);
@@ -98,21 +99,35 @@ void scope_detach(Runtime *rt, lua_State *L, lua_State *co) {
   lua_pop(L, 1);
 }
 
-void scope_attach(Runtime *rt, lua_State *L, lua_State *co) {
-  Task *t = rt->current;
+// Takes the innermost scope of `co` out of the table; NULL when it has none.
+static Scope *take_detached(Runtime *rt, lua_State *L, lua_State *co) {
   push_detached(rt, L, co);
   lua_pushvalue(L, -1);
   lua_rawget(L, -3);
   Scope *inner = lua_touserdata(L, -1);
   lua_pop(L, 1);
-  if (!inner || !t) {
+  if (!inner) {
     lua_pop(L, 2);
-    return;
+    return NULL;
   }
   lua_pushnil(L);
   lua_rawset(L, -3);
   lua_pop(L, 1);
+  inner->flags &= ~(uint32_t)SCOPE_DETACHED;
   rt->detached--;
+  return inner;
+}
+
+void scope_forget(Runtime *rt, lua_State *L, lua_State *co) {
+  if (rt->detached > 0)
+    scope_abandon(rt, take_detached(rt, L, co));
+}
+
+void scope_attach(Runtime *rt, lua_State *L, lua_State *co) {
+  Task *t = rt->current;
+  Scope *inner = t ? take_detached(rt, L, co) : NULL;
+  if (!inner)
+    return;
   Scope *bottom = inner;
   for (;; bottom = bottom->parent) {
     bottom->task = t;
@@ -139,6 +154,14 @@ static void on_deadline(Runtime *rt, Timer *timer) {
   scope_cancel(rt, NULL, &cs->scope, 0);
 }
 
+void scope_abandon(Runtime *rt, Scope *s) {
+  for (; s; s = s->parent) {
+    if (s->flags & SCOPE_ENTERED) // only a CancelScope is
+      timer_stop(rt, &((CancelScope *)s)->timer);
+    s->task = NULL;
+  }
+}
+
 static void start_deadline(Runtime *rt, lua_State *L, CancelScope *cs) {
   timer_stop(rt, &cs->timer);
   if (!(cs->scope.flags & SCOPE_ENTERED) || !(cs->deadline < INFINITY))
@@ -149,8 +172,9 @@ static void start_deadline(Runtime *rt, lua_State *L, CancelScope *cs) {
 static void enter(Runtime *rt, lua_State *L, CancelScope *cs) {
   Task *t = rt->current;
   if (!t || L != rt->innermost)
-    error_raise(L, "Error", "no running task: a scope belongs into a task, use "
-                            "moonloop.run");
+    error_raise(L, "Error",
+                "no running task: a scope belongs into a task, use "
+                "moonloop.run");
   if (cs->scope.flags & SCOPE_ENTERED)
     error_raise(L, "InvalidStateError", "a CancelScope can be run only once");
   cs->scope.flags |= SCOPE_ENTERED;
@@ -178,8 +202,7 @@ static void leave(Runtime *rt, lua_State *L, CancelScope *cs) {
 static bool is_own(lua_State *L, const CancelScope *cs) {
   return (cs->scope.flags & SCOPE_CANCELLED) &&
          error_is(L, -1, "CancelledError") &&
-         ((cs->scope.flags & SCOPE_SHIELD) ||
-          scope_is_quiet(cs->scope.parent));
+         ((cs->scope.flags & SCOPE_SHIELD) || scope_is_quiet(cs->scope.parent));
 }
 
 static int finish_run(lua_State *L, int status, lua_KContext ctx) {
@@ -210,8 +233,8 @@ static int l_scope_run(lua_State *L) {
   lua_pushcfunction(L, error_handler);
   lua_insert(L, 2);
   int nargs = lua_gettop(L) - 3;
-  int status = lua_pcallk(L, nargs, LUA_MULTRET, 2, (lua_KContext)cs,
-                          finish_run);
+  int status =
+      lua_pcallk(L, nargs, LUA_MULTRET, 2, (lua_KContext)cs, finish_run);
   return finish_run(L, status, (lua_KContext)cs);
 }
 
@@ -274,8 +297,11 @@ static int l_scope_newindex(lua_State *L) {
 
 static int l_scope_gc(lua_State *L) {
   CancelScope *cs = check_scope(L);
-  if (!cs->rt->collecting && !cs->rt->closed)
-    timer_stop(cs->rt, &cs->timer);
+  if (cs->rt->collecting || cs->rt->closed)
+    return 0;
+  timer_stop(cs->rt, &cs->timer);
+  if (cs->scope.flags & SCOPE_DETACHED) // with its generator
+    cs->rt->detached--;
   return 0;
 }
 
@@ -299,20 +325,23 @@ static int l_cancel_scope(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"run", l_scope_run},         {"cancel", l_scope_cancel},
-    {"enter", l_scope_enter},     {"leave", l_scope_leave},
-    {"expired", l_scope_expired}, {NULL, NULL},
+    {"run",     l_scope_run    },
+    {"cancel",  l_scope_cancel },
+    {"enter",   l_scope_enter  },
+    {"leave",   l_scope_leave  },
+    {"expired", l_scope_expired},
+    {NULL,      NULL           },
 };
 
 static const luaL_Reg meta[] = {
     {"__newindex", l_scope_newindex},
-    {"__gc", l_scope_gc},
-    {NULL, NULL},
+    {"__gc",       l_scope_gc      },
+    {NULL,         NULL            },
 };
 
 static const luaL_Reg functions[] = {
     {"cancel_scope", l_cancel_scope},
-    {NULL, NULL},
+    {NULL,           NULL          },
 };
 
 void scope_open(Runtime *rt, lua_State *L) {

@@ -14,8 +14,9 @@ enum {
   SCOPE_CANCELLED = 1, // stays until the scope is left (or uncancelled)
   SCOPE_SHIELD = 2,    // cancellation from outside stops here
   SCOPE_ENTERED = 4,
-  SCOPE_CAUGHT = 8,  // its own cancellation ended its block
-  SCOPE_EXPIRED = 16 // cancelled by its deadline
+  SCOPE_CAUGHT = 8,   // its own cancellation ended its block
+  SCOPE_EXPIRED = 16, // cancelled by its deadline
+  SCOPE_DETACHED = 32 // the innermost of those of a generator that has yielded
 };
 
 struct Scope {
@@ -57,6 +58,12 @@ void scope_push_error(Runtime *rt, lua_State *L, Scope *s);
 // when it is resumed.
 void scope_detach(Runtime *rt, lua_State *L, lua_State *co);
 void scope_attach(Runtime *rt, lua_State *L, lua_State *co);
+
+// A coroutine has ended with scopes still open: they lead nowhere from now on.
+void scope_forget(Runtime *rt, lua_State *L, lua_State *co);
+
+// The same for what lies between `s` and the root of a task that was closed.
+void scope_abandon(Runtime *rt, Scope *s);
 
 void scope_open(Runtime *rt, lua_State *L); // -> adds to the table on top
 

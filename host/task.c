@@ -101,8 +101,8 @@ static int finish_body(lua_State *L, int status, lua_KContext ctx) {
 
 static int task_main(lua_State *L) { // task, handler, function, arguments
   Task *t = lua_touserdata(L, 1);
-  int status = lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2,
-                          (lua_KContext)t, finish_body);
+  int status = lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2, (lua_KContext)t,
+                          finish_body);
   return finish_body(L, status, (lua_KContext)t);
 }
 
@@ -121,6 +121,7 @@ static void end(Runtime *rt, Task *t, bool reusable) {
   int slot = t->slot;
   unlink_task(rt, t);
   t->co = t->waiting = NULL;
+  scope_abandon(rt, t->scope);
   t->scope = NULL;
   anchor_drop(rt, rt->scratch, t->root.message_ref);
   stop_run(rt, t);
@@ -256,7 +257,10 @@ static void unqueue(Runtime *rt, Task *t) {
 // The operation under way is given up. One that cannot be stopped still calls
 // moonloop_wake; nobody is left to see it, so such a task is left alone.
 static bool give_up_wait(Runtime *rt, Task *t) {
-  if (t->wait.state != WAIT_PARKED)
+  moonloop_wait *w = &t->wait;
+  if (w->state == WAIT_WOKEN && (w->flags & WAIT_TELLS))
+    w->abort(w, w->abort_ud);
+  if (w->state != WAIT_PARKED)
     return true;
   return wait_interrupt(rt, t, WAIT_CANCEL);
 }

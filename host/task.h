@@ -33,8 +33,9 @@ struct Task {
   uint16_t cancelling;
   uint8_t eager_depth;
   bool started;
-  bool doomed; // to be closed from the loop
-  bool stray;  // stands in a coroutine.yield that reaches nobody
+  bool doomed;   // to be closed from the loop
+  bool internal; // the library's own: no leak
+  bool stray;    // stands in a coroutine.yield that reaches nobody
 };
 
 enum { // user values, after the Future's

@@ -283,6 +283,17 @@ static int l_set_run(lua_State *L) {
   return 0;
 }
 
+static int l_set_internal(lua_State *L) {
+  task_check(L, 1)->internal = true;
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int l_is_internal(lua_State *L) {
+  lua_pushboolean(L, task_check(L, 1)->internal);
+  return 1;
+}
+
 static int l_id_of(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)task_check(L, 1)->id);
   return 1;
@@ -416,38 +427,44 @@ static int l_sleep_forever(lua_State *L) {
 // ---- opening ---------------------------------------------------------------
 
 static const luaL_Reg methods[] = {
-    {"cancel", l_cancel},           {"cancelling", l_cancelling},
-    {"uncancel", l_uncancel},       {"get_name", l_get_name},
-    {"set_name", l_set_name},       {"get_stack", l_get_stack},
-    {"print_stack", l_print_stack}, {"awaiting", l_awaiting},
-    {NULL, NULL},
+    {"cancel",      l_cancel     },
+    {"cancelling",  l_cancelling },
+    {"uncancel",    l_uncancel   },
+    {"get_name",    l_get_name   },
+    {"set_name",    l_set_name   },
+    {"get_stack",   l_get_stack  },
+    {"print_stack", l_print_stack},
+    {"awaiting",    l_awaiting   },
+    {NULL,          NULL         },
 };
 
 static const luaL_Reg meta[] = {
     {"__tostring", l_tostring},
-    {NULL, NULL},
+    {NULL,         NULL      },
 };
 
 static const luaL_Reg functions[] = {
-    {"task_new", task_l_new},
+    {"task_new",         task_l_new        },
     {"make_create_task", l_make_create_task},
-    {"current_task", l_current_task},
-    {"all_tasks", l_all_tasks},
-    {"ensure_future", l_ensure_future},
-    {"await_future", l_await},
-    {"throw", l_throw},
-    {"check", l_check},
-    {"close_task", l_close},
-    {"run_of", l_run_of},
-    {"set_run", l_set_run},
-    {"id_of", l_id_of},
-    {"site_of", l_site_of},
-    {"context_of", l_context_of},
-    {"traceback_of", l_traceback_of},
-    {"sleep", l_sleep},
-    {"sleep_until", l_sleep_until},
-    {"sleep_forever", l_sleep_forever},
-    {NULL, NULL},
+    {"current_task",     l_current_task    },
+    {"all_tasks",        l_all_tasks       },
+    {"ensure_future",    l_ensure_future   },
+    {"await_future",     l_await           },
+    {"throw",            l_throw           },
+    {"check",            l_check           },
+    {"close_task",       l_close           },
+    {"run_of",           l_run_of          },
+    {"set_run",          l_set_run         },
+    {"set_internal",     l_set_internal    },
+    {"is_internal",      l_is_internal     },
+    {"id_of",            l_id_of           },
+    {"site_of",          l_site_of         },
+    {"context_of",       l_context_of      },
+    {"traceback_of",     l_traceback_of    },
+    {"sleep",            l_sleep           },
+    {"sleep_until",      l_sleep_until     },
+    {"sleep_forever",    l_sleep_forever   },
+    {NULL,               NULL              },
 };
 
 // The Future's methods that a Task does not replace are copied into its own.

@@ -104,8 +104,7 @@ static bool is_hidden(const Runtime *rt, const lua_Debug *ar) {
 }
 
 // Pushes one line, or nil for a frame that is not shown.
-static void push_line(Runtime *rt, lua_State *L, lua_State *co,
-                      lua_Debug *ar) {
+static void push_line(Runtime *rt, lua_State *L, lua_State *co, lua_Debug *ar) {
   lua_getinfo(co, "Slntf", ar);
   lua_xmove(co, L, 1); // nothing when co is L
   if (is_hidden(rt, ar)) {
@@ -233,7 +232,7 @@ void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co) {
 
 static bool can_be_suspended(const char *name) {
   static const char *const names[] = {
-      "pcall",         "xpcall",           "dofile",        "wrap",
+      "pcall",          "xpcall",           "dofile",         "wrap",
       "moonloop.pcall", "coroutine.resume", "coroutine.wrap", NULL};
   for (const char *const *n = names; *n; n++)
     if (strcmp(*n, name) == 0)

@@ -63,6 +63,15 @@ static int throw_stored(lua_State *L, Task *t) {
   return lua_error(L);
 }
 
+// The wait was given up, also when the cancellation was taken back since.
+static int raise_interrupted(Runtime *rt, lua_State *L, Task *t) {
+  Scope *cause = scope_cause(t->scope);
+  if (!cause)
+    return error_raise(L, "CancelledError", "cancelled");
+  scope_push_error(rt, L, cause);
+  return lua_error(L);
+}
+
 // The task runs again (or still): its result, or what is raised in its stead.
 static int finish(Runtime *rt, lua_State *L, moonloop_wait *w) {
   Task *t = task_of_wait(w);
@@ -72,11 +81,8 @@ static int finish(Runtime *rt, lua_State *L, moonloop_wait *w) {
   w->flags = 0;
   if (flags & WAIT_THROW)
     return throw_stored(L, t);
-  Scope *cause = flags & WAIT_CANCEL ? scope_cause(t->scope) : NULL;
-  if (cause) {
-    scope_push_error(rt, L, cause);
-    return lua_error(L);
-  }
+  if (flags & WAIT_CANCEL)
+    return raise_interrupted(rt, L, t);
   return w->push ? w->push(L, w->push_ud) : 0;
 }
 

@@ -15,12 +15,13 @@ typedef enum WaitState {
 } WaitState;
 
 enum {
-  WAIT_CANCEL = 1, // raise CancelledError instead of the result
-  WAIT_HOLDS = 2,  // counts as something that can wake, from outside
-  WAIT_THROW = 4,  // raise the value kept in the task's extras
-  WAIT_QUEUED = 8, // the task stands in the ready queue
+  WAIT_CANCEL = 1,     // raise CancelledError instead of the result
+  WAIT_HOLDS = 2,      // counts as something that can wake, from outside
+  WAIT_THROW = 4,      // raise the value kept in the task's extras
+  WAIT_QUEUED = 8,     // the task stands in the ready queue
   WAIT_FORMATTED = 16, // `label` is text
-  WAIT_TURN = 32 // for its turn only: no result is lost by a cancellation
+  WAIT_TELLS = 64,     // call abort also when a wake is never seen by the task
+  WAIT_TURN = 32       // for its turn only: no result is lost by a cancellation
 };
 
 typedef void (*WaitDescribe)(Runtime *rt, moonloop_wait *w, char *text,

@@ -188,11 +188,11 @@ static int l_gc(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"add_reader", l_add_reader},
-    {"add_writer", l_add_writer},
+    {"add_reader",    l_add_reader   },
+    {"add_writer",    l_add_writer   },
     {"remove_reader", l_remove_reader},
     {"remove_writer", l_remove_writer},
-    {NULL, NULL},
+    {NULL,            NULL           },
 };
 
 void watch_open(Runtime *rt, lua_State *L) {

@@ -50,8 +50,8 @@ static void load_file(lua_State *L, const LuaFile *file) { // -> chunk
   if (load_from_tree(L, file))
     return;
   lua_pushfstring(L, "@%s", file->path);
-  int status = luaL_loadbufferx(L, file->text, file->size, lua_tostring(L, -1),
-                                "t");
+  int status =
+      luaL_loadbufferx(L, file->text, file->size, lua_tostring(L, -1), "t");
   if (status != LUA_OK)
     lua_error(L);
   lua_remove(L, -2);

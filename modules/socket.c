@@ -385,22 +385,25 @@ int socket_detach(lua_State *L, int arg) {
 }
 
 static const luaL_Reg methods[] = {
-    {"accept_fd", l_accept_fd}, {"connect", l_connect},
-    {"close", l_close},         {"getsockname", l_getsockname},
-    {"fileno", l_fileno},       {NULL, NULL},
+    {"accept_fd",   l_accept_fd  },
+    {"connect",     l_connect    },
+    {"close",       l_close      },
+    {"getsockname", l_getsockname},
+    {"fileno",      l_fileno     },
+    {NULL,          NULL         },
 };
 
 static const luaL_Reg meta[] = {
-    {"__gc", l_gc},
-    {"__close", l_close},
+    {"__gc",       l_gc      },
+    {"__close",    l_close   },
     {"__tostring", l_tostring},
-    {NULL, NULL},
+    {NULL,         NULL      },
 };
 
 static const luaL_Reg functions[] = {
     {"tcp_socket", l_tcp_socket},
     {"tcp_listen", l_tcp_listen},
-    {NULL, NULL},
+    {NULL,         NULL        },
 };
 
 void socket_open(Runtime *rt, lua_State *L) {

@@ -166,8 +166,7 @@ static int wait_closed(lua_State *L, Stream *s, moonloop_abort_fn abort_fn) {
   bool closed = s->flags & STREAM_CLOSED;
   if (wait_may_complete(s->rt, L) && closed)
     return push_closed(L, s);
-  moonloop_wait *w =
-      wait_begin_io(s->rt, L, abort_fn, s, describe_wait_closed);
+  moonloop_wait *w = wait_begin_io(s->rt, L, abort_fn, s, describe_wait_closed);
   if (closed)
     wait_wake_later(w, push_closed, s);
   else
@@ -336,26 +335,26 @@ static int l_unsent_streams(lua_State *L) { // first last
 }
 
 static const luaL_Reg methods[] = {
-    {"close", l_close},
-    {"abort", l_abort},
-    {"wait_closed", l_wait_closed},
-    {"is_closing", l_is_closing},
+    {"close",          l_close         },
+    {"abort",          l_abort         },
+    {"wait_closed",    l_wait_closed   },
+    {"is_closing",     l_is_closing    },
     {"get_extra_info", l_get_extra_info},
-    {"fileno", l_fileno},
-    {NULL, NULL},
+    {"fileno",         l_fileno        },
+    {NULL,             NULL            },
 };
 
 static const luaL_Reg meta[] = {
-    {"__gc", l_gc},
-    {"__close", l_close_variable},
-    {"__tostring", l_tostring},
-    {NULL, NULL},
+    {"__gc",       l_gc            },
+    {"__close",    l_close_variable},
+    {"__tostring", l_tostring      },
+    {NULL,         NULL            },
 };
 
 static const luaL_Reg functions[] = {
-    {"stream", l_stream},
+    {"stream",         l_stream        },
     {"unsent_streams", l_unsent_streams},
-    {NULL, NULL},
+    {NULL,             NULL            },
 };
 
 void stream_open(Runtime *rt, lua_State *L) {

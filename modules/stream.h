@@ -28,13 +28,13 @@ typedef struct Transport {
 extern const Transport stream_tcp;
 
 enum {
-  STREAM_EOF = 1,        // the peer has said its last byte
-  STREAM_MORE = 2,       // the last read filled its buffer: there may be more
-  STREAM_CLOSING = 4,    // close() was called, unsent data is going out
-  STREAM_CLOSED = 8,     // the descriptor is gone
-  STREAM_ENDING = 16,    // write_eof() was called
-  STREAM_ENDED = 32,     // and has been carried out
-  STREAM_ABORTED = 64    // unsent data was dropped by abort()
+  STREAM_EOF = 1,     // the peer has said its last byte
+  STREAM_MORE = 2,    // the last read filled its buffer: there may be more
+  STREAM_CLOSING = 4, // close() was called, unsent data is going out
+  STREAM_CLOSED = 8,  // the descriptor is gone
+  STREAM_ENDING = 16, // write_eof() was called
+  STREAM_ENDED = 32,  // and has been carried out
+  STREAM_ABORTED = 64 // unsent data was dropped by abort()
 };
 
 typedef enum ReadMode {
@@ -104,12 +104,24 @@ void stream_remove_waiter(Task **first, Task **last, Task *t);
 // Lets go of the descriptor and wakes who waits for that.
 void stream_finish_close(Stream *s);
 
+// ---- what was received: stream_buffer.c
+
+static inline size_t stream_held(const Stream *s) { return s->end - s->start; }
+
+// Appends. False when memory is out.
+bool stream_keep(Stream *s, const char *data, size_t size);
+void stream_consume(Stream *s, size_t size);
+void stream_drop_data(Stream *s);
+
+// Where the first separator of the request ends, counted from the first byte
+// held; 0 when there is none yet.
+size_t stream_find_separator(Stream *s);
+
 // ---- reading: stream_read.c
 
 void stream_watch(Stream *s);
 void stream_unwatch(Stream *s);
 void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents);
-void stream_drop_data(Stream *s);
 // Ends a read under way with InvalidStateError.
 void stream_stop_reader(Stream *s);
 extern const luaL_Reg stream_read_methods[];

@@ -13,9 +13,7 @@
 #include "host/task.h"
 #include "stream.h"
 
-enum { READ_AHEAD = 65536, SMALLEST_BUFFER = 512 };
-
-static size_t held(const Stream *s) { return s->end - s->start; }
+enum { READ_AHEAD = 65536 };
 
 // ---- the watcher -----------------------------------------------------------
 
@@ -33,99 +31,12 @@ void stream_unwatch(Stream *s) {
   ev_io_stop(s->rt->loop, &s->io);
 }
 
-// ---- the buffer ------------------------------------------------------------
-
-void stream_drop_data(Stream *s) {
-  runtime_free(s->rt, s->data, s->capacity);
-  s->data = NULL;
-  s->start = s->end = s->capacity = 0;
-}
-
-static bool make_room(Stream *s, size_t size) {
-  if (s->start > 0 && s->end + size > s->capacity) {
-    memmove(s->data, s->data + s->start, held(s));
-    s->end -= s->start;
-    s->start = 0;
-  }
-  if (s->end + size <= s->capacity)
-    return true;
-  size_t capacity = s->capacity ? s->capacity : SMALLEST_BUFFER;
-  while (capacity < s->end + size)
-    capacity *= 2;
-  if (capacity > UINT32_MAX)
-    return false;
-  char *data = runtime_realloc(s->rt, s->data, s->capacity, capacity);
-  if (!data)
-    return false;
-  s->data = data;
-  s->capacity = (uint32_t)capacity;
-  return true;
-}
-
-static bool append(Stream *s, const char *data, size_t size) {
-  if (size == 0)
-    return true;
-  if (!make_room(s, size))
-    return false;
-  memcpy(s->data + s->end, data, size);
-  s->end += (uint32_t)size;
-  return true;
-}
-
-static void consume(Stream *s, size_t size) {
-  s->start += (uint32_t)size;
-  if (s->start == s->end)
-    stream_drop_data(s); // an idle connection holds nothing
-}
-
-// ---- separators ------------------------------------------------------------
-
-static size_t longest(const Separators *seps) {
-  size_t size = seps->single ? seps->single_size : 0;
-  for (int i = 0; !seps->single && i < seps->count; i++)
-    if (seps->list[i].iov_len > size)
-      size = seps->list[i].iov_len;
-  return size;
-}
-
-// Where the first separator ends in data[from, size), counted from data; 0 when
-// there is none. Of several the one that ends first, as asyncio has it.
-static size_t find_separator(const Separators *seps, const char *data,
-                             size_t from, size_t size) {
-  if (seps->single) {
-    const char *at =
-        memmem(data + from, size - from, seps->single, seps->single_size);
-    return at ? (size_t)(at - data) + seps->single_size : 0;
-  }
-  size_t best = 0;
-  for (int i = 0; i < seps->count; i++) {
-    const struct iovec *sep = &seps->list[i];
-    const char *at =
-        memmem(data + from, size - from, sep->iov_base, sep->iov_len);
-    size_t end = at ? (size_t)(at - data) + sep->iov_len : 0;
-    if (end && (!best || end < best))
-      best = end;
-  }
-  return best;
-}
-
-static size_t find_held(Stream *s) {
-  ReadRequest *r = &s->read;
-  size_t size = held(s);
-  size_t end =
-      find_separator(&r->separators, s->data + s->start, r->scanned, size);
-  size_t tail = longest(&r->separators) - 1;
-  if (!end)
-    r->scanned = size > tail ? size - tail : 0;
-  return end;
-}
-
 // ---- deciding --------------------------------------------------------------
 
 // Whether the request can be answered from what is held; also with an error.
 static bool is_answerable(Stream *s) {
   ReadRequest *r = &s->read;
-  size_t size = held(s);
+  size_t size = stream_held(s);
   bool over = s->read_error != 0 || (s->flags & STREAM_EOF);
   switch (r->mode) {
   case READ_SOME:
@@ -137,14 +48,14 @@ static bool is_answerable(Stream *s) {
   case READ_UNTIL:
     break;
   }
-  size_t end = size > 0 ? find_held(s) : 0;
+  size_t end = size > 0 ? stream_find_separator(s) : 0;
   r->want = end;
   return end > 0 || over || size > s->limit;
 }
 
 static int push_bytes(lua_State *L, Stream *s, size_t size) {
   lua_pushlstring(L, s->data + s->start, size);
-  consume(s, size);
+  stream_consume(s, size);
   return 1;
 }
 
@@ -154,7 +65,7 @@ static int raise_read_error(lua_State *L, Stream *s) {
 
 static int raise_incomplete(lua_State *L, Stream *s) {
   ReadRequest *r = &s->read;
-  size_t size = held(s);
+  size_t size = stream_held(s);
   if (r->mode == READ_EXACT)
     error_push(L, "IncompleteReadError",
                "%I bytes were read of %I, then the stream ended",
@@ -176,18 +87,18 @@ static int raise_overrun(lua_State *L, Stream *s) {
   error_push(L, "LimitOverrunError",
              "no separator in the first %I bytes; the data stays readable, the "
              "option `limit` (%I) sets how long a line may be",
-             (LUAI_UACINT)held(s), (LUAI_UACINT)s->limit);
-  lua_pushinteger(L, (lua_Integer)held(s));
+             (LUAI_UACINT)stream_held(s), (LUAI_UACINT)s->limit);
+  lua_pushinteger(L, (lua_Integer)stream_held(s));
   lua_setfield(L, -2, "consumed");
   return lua_error(L);
 }
 
 static int answer_exact(lua_State *L, Stream *s) {
-  if (held(s) >= s->read.want)
+  if (stream_held(s) >= s->read.want)
     return push_bytes(L, s, s->read.want);
   if (s->read_error)
     return raise_read_error(L, s);
-  if (held(s) > 0)
+  if (stream_held(s) > 0)
     return raise_incomplete(L, s);
   lua_pushnil(L);
   return 1;
@@ -197,13 +108,13 @@ static int answer_until(lua_State *L, Stream *s) {
   ReadRequest *r = &s->read;
   if (r->want > 0 && r->want <= s->limit)
     return push_bytes(L, s, r->want);
-  if (r->want > 0 || held(s) > s->limit)
+  if (r->want > 0 || stream_held(s) > s->limit)
     return raise_overrun(L, s);
   if (s->read_error)
     return raise_read_error(L, s);
-  if (held(s) > 0 && r->may_lack)
-    return push_bytes(L, s, held(s));
-  if (held(s) > 0)
+  if (stream_held(s) > 0 && r->may_lack)
+    return push_bytes(L, s, stream_held(s));
+  if (stream_held(s) > 0)
     return raise_incomplete(L, s);
   lua_pushnil(L);
   return 1;
@@ -211,7 +122,7 @@ static int answer_until(lua_State *L, Stream *s) {
 
 // Answers the request from what is held: pushes the result, or raises.
 static int answer(lua_State *L, Stream *s) {
-  size_t size = held(s);
+  size_t size = stream_held(s);
   switch (s->read.mode) {
   case READ_EXACT:
     return answer_exact(L, s);
@@ -234,32 +145,37 @@ static int answer(lua_State *L, Stream *s) {
 
 // ---- receiving -------------------------------------------------------------
 
-static int push_answer(lua_State *L, void *ud) { return answer(L, ud); }
+//
+// The request stays the reader's until its task sees the answer: a close that
+// comes first can still change what that is, and no other task can read.
+
+static int push_answer(lua_State *L, void *ud) {
+  Stream *s = ud;
+  s->read.wait = NULL;
+  return answer(L, s);
+}
 
 static int push_fresh(lua_State *L, void *ud) {
   Stream *s = ud;
+  s->read.wait = NULL;
   lua_pushlstring(L, s->rt->receive_buffer, s->read.fresh);
   return 1;
 }
 
 static int push_stopped(lua_State *L, void *ud) {
-  (void)ud;
+  ((Stream *)ud)->read.wait = NULL;
   return error_raise(L, "InvalidStateError",
                      "the stream was closed while the task read from it");
 }
 
 void stream_stop_reader(Stream *s) {
-  moonloop_wait *w = s->read.wait;
-  s->read.wait = NULL;
-  if (w)
-    wait_wake_later(w, push_stopped, NULL);
+  if (s->read.wait)
+    wait_wake_later(s->read.wait, push_stopped, s);
 }
 
 // Wakes the reader, which may do anything to the Stream: nothing comes after.
 static void wake_reader(Stream *s, moonloop_push_fn push) {
-  moonloop_wait *w = s->read.wait;
-  s->read.wait = NULL;
-  moonloop_wake(w, push, s);
+  moonloop_wake(s->read.wait, push, s);
 }
 
 static void end_reading(Stream *s, int err) {
@@ -291,14 +207,14 @@ static ssize_t receive(Stream *s) {
 }
 
 static void keep(Stream *s, const char *data, size_t size) {
-  if (!append(s, data, size))
+  if (!stream_keep(s, data, size))
     end_reading(s, ENOMEM);
 }
 
 // The common case: a task waits for some bytes and here they are.
 static bool hand_over(Stream *s, size_t size) {
   ReadRequest *r = &s->read;
-  if (r->mode != READ_SOME || held(s) > 0 || !runtime_may_resume(s->rt))
+  if (r->mode != READ_SOME || stream_held(s) > 0 || !runtime_may_resume(s->rt))
     return false;
   size_t n = size < r->want ? size : r->want;
   keep(s, s->rt->receive_buffer + n, size - n);
@@ -311,8 +227,9 @@ void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents) {
   Stream *s = io->data;
   (void)loop, (void)revents;
   s->rt->events++;
-  bool waits = s->read.wait != NULL;
-  if (!waits && held(s) >= (s->limit < READ_AHEAD ? s->limit : READ_AHEAD)) {
+  bool waits = s->read.wait && s->read.wait->state == WAIT_PARKED;
+  if (!waits &&
+      stream_held(s) >= (s->limit < READ_AHEAD ? s->limit : READ_AHEAD)) {
     stream_unwatch(s);
     return;
   }
@@ -376,12 +293,12 @@ static int perform(lua_State *L, Stream *s) {
   if (answerable && now)
     return answer(L, s);
   moonloop_wait *w = wait_begin_io(rt, L, abort_read, s, describe_read);
-  if (answerable) {
-    wait_wake_later(w, push_answer, s);
-    return moonloop_await(L, w);
-  }
+  w->flags |= WAIT_TELLS;
   s->read.wait = w;
-  stream_watch(s);
+  if (answerable)
+    wait_wake_later(w, push_answer, s);
+  else
+    stream_watch(s);
   return moonloop_await(L, w);
 }
 
@@ -506,12 +423,15 @@ static int l_readline(lua_State *L) {
 // @see asyncio.StreamReader.at_eof
 static int l_at_eof(lua_State *L) {
   Stream *s = stream_check_any(L);
-  lua_pushboolean(L, (s->flags & STREAM_EOF) && held(s) == 0);
+  lua_pushboolean(L, (s->flags & STREAM_EOF) && stream_held(s) == 0);
   return 1;
 }
 
 const luaL_Reg stream_read_methods[] = {
-    {"read", l_read},           {"readexactly", l_readexactly},
-    {"readuntil", l_readuntil}, {"readline", l_readline},
-    {"at_eof", l_at_eof},       {NULL, NULL},
+    {"read",        l_read       },
+    {"readexactly", l_readexactly},
+    {"readuntil",   l_readuntil  },
+    {"readline",    l_readline   },
+    {"at_eof",      l_at_eof     },
+    {NULL,          NULL         },
 };

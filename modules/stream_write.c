@@ -12,122 +12,12 @@
 #include "host/error.h"
 #include "host/task.h"
 #include "stream.h"
+#include "stream_queue.h"
 
-typedef struct Piece Piece;
-
-// A string that is waiting to be sent: copied behind the struct when short,
-// anchored when long.
-struct Piece {
-  Piece *next;
-  const char *data;
-  size_t size;
-  size_t sent;
-  size_t room; // bytes that can still be copied behind it
-  size_t allocated;
-  int anchor;
-};
-
-struct Writer {
-  Stream *stream;
-  ev_io io;
-  Piece *first;
-  Piece *last;
-  size_t unsent;
-  size_t high, low; // water marks
-  Task *first_writer, *last_writer;   // tasks in write, in their order
-  Task *first_drainer, *last_drainer; // tasks in drain
-  bool granted; // the first writer was woken and has not written yet
-};
-
-enum {
-  HIGH_WATER = 65536,
-  LOW_WATER = 16384,
-  COPY_AT_MOST = 16384, // longer strings are anchored, not copied
-  PIECES_AT_ONCE = 64
-};
+enum { HIGH_WATER = 65536, LOW_WATER = 16384, PIECES_AT_ONCE = 64 };
 
 size_t stream_unsent(const Stream *s) {
   return s->writer ? s->writer->unsent : 0;
-}
-
-// ---- pieces ----------------------------------------------------------------
-
-static void free_piece(Runtime *rt, Piece *p) {
-  anchor_drop(rt, rt->scratch, p->anchor);
-  runtime_free(rt, p, p->allocated);
-}
-
-static Piece *new_piece(Runtime *rt, lua_State *L, size_t room) {
-  Piece *p = runtime_realloc(rt, NULL, 0, sizeof *p + room);
-  if (!p)
-    luaL_error(L, "not enough memory");
-  *p = (Piece){.allocated = sizeof *p + room, .room = room,
-               .anchor = LUA_NOREF, .data = (char *)(p + 1)};
-  return p;
-}
-
-static void link_piece(Writer *w, Piece *p) {
-  if (w->last)
-    w->last->next = p;
-  else
-    w->first = p;
-  w->last = p;
-}
-
-static void copy_into(Writer *w, Piece *p, const char *data, size_t size) {
-  memcpy((char *)(p + 1) + p->size, data, size);
-  p->size += size;
-  p->room -= size;
-  w->unsent += size;
-}
-
-// Queues data[0, size) of the string at `index`.
-static void queue_piece(lua_State *L, Writer *w, int index, const char *data,
-                        size_t size) {
-  Runtime *rt = w->stream->rt;
-  Piece *p = w->last;
-  if (p && p->room >= size) {
-    copy_into(w, p, data, size);
-    return;
-  }
-  if (size <= COPY_AT_MOST) {
-    p = new_piece(rt, L, size < 4096 ? 4096 : size);
-    link_piece(w, p);
-    copy_into(w, p, data, size);
-    return;
-  }
-  p = new_piece(rt, L, 0);
-  lua_pushvalue(L, index);
-  p->anchor = anchor_take(rt, L);
-  p->data = data;
-  p->size = size;
-  link_piece(w, p);
-  w->unsent += size;
-}
-
-static void drop_pieces(Writer *w) {
-  while (w->first) {
-    Piece *next = w->first->next;
-    free_piece(w->stream->rt, w->first);
-    w->first = next;
-  }
-  w->last = NULL;
-  w->unsent = 0;
-}
-
-// Takes `size` sent bytes off the queue.
-static void advance(Writer *w, size_t size) {
-  w->unsent -= size;
-  while (w->first && size >= w->first->size - w->first->sent) {
-    Piece *p = w->first;
-    size -= p->size - p->sent;
-    w->first = p->next;
-    if (!w->first)
-      w->last = NULL;
-    free_piece(w->stream->rt, p);
-  }
-  if (size > 0)
-    w->first->sent += size;
 }
 
 // ---- the writer ------------------------------------------------------------
@@ -145,7 +35,7 @@ void stream_drop_writer(Stream *s) {
     return;
   if (s->rt->loop)
     unwatch(w);
-  drop_pieces(w);
+  writer_drop_pieces(w);
   s->writer = NULL;
   runtime_free(s->rt, w, sizeof *w);
   release_anchor(s);
@@ -200,7 +90,7 @@ static void when_sent(Stream *s) {
 
 static void fail(Stream *s, int err) {
   s->write_error = (int16_t)err;
-  drop_pieces(s->writer);
+  writer_drop_pieces(s->writer);
   stream_stop_writers(s);
   when_sent(s);
 }
@@ -215,11 +105,7 @@ static ssize_t send_some(Stream *s, const struct iovec *pieces, int count) {
 
 static ssize_t send_queued(Writer *w) {
   struct iovec pieces[PIECES_AT_ONCE];
-  int count = 0;
-  for (Piece *p = w->first; p && count < PIECES_AT_ONCE; p = p->next)
-    pieces[count++] =
-        (struct iovec){(char *)p->data + p->sent, p->size - p->sent};
-  return send_some(w->stream, pieces, count);
+  return send_some(w->stream, pieces, writer_gather(w, pieces, PIECES_AT_ONCE));
 }
 
 static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
@@ -234,7 +120,7 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
     fail(s, errno);
     return;
   }
-  advance(w, (size_t)n);
+  writer_advance(w, (size_t)n);
   if (w->unsent <= w->low) {
     wake_all(&w->first_drainer, &w->last_drainer, push_drained, s);
     grant_next(w);
@@ -295,7 +181,7 @@ static void queue_rest(lua_State *L, Stream *s, int first, int last,
       sent -= size;
       continue;
     }
-    queue_piece(L, w, i, data + sent, size - sent);
+    writer_queue(L, w, i, data + sent, size - sent);
     sent = 0;
   }
   ev_io_start(s->rt->loop, &w->io);
@@ -364,6 +250,13 @@ static int push_queued(lua_State *L, void *ud) {
 
 static int abort_write(moonloop_wait *w, void *ud) {
   Writer *writer = ((Stream *)ud)->writer;
+  if (w->state == WAIT_WOKEN) { // its turn had come, and is the next one's now
+    if (writer && writer->granted) {
+      writer->granted = false;
+      grant_next(writer);
+    }
+    return 1;
+  }
   stream_remove_waiter(&writer->first_writer, &writer->last_writer,
                        task_of_wait(w));
   return 1;
@@ -403,12 +296,12 @@ static int perform_write(lua_State *L, Stream *s) {
     write_strings(L, s);
     return 0;
   }
-  moonloop_wait *w =
-      wait_begin_io(s->rt, L, abort_write, s, describe_write);
+  moonloop_wait *w = wait_begin_io(s->rt, L, abort_write, s, describe_write);
   if (!must_wait(s)) {
     wait_wake_later(w, push_queued, s);
     return moonloop_await(L, w);
   }
+  w->flags |= WAIT_TELLS;
   stream_add_waiter(&s->writer->first_writer, &s->writer->last_writer,
                     task_of_wait(w));
   return moonloop_await(L, w);
@@ -439,8 +332,9 @@ static void unpack_list(lua_State *L) {
   for (int i = 1; i <= n; i++) {
     lua_rawgeti(L, 2, i);
     if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
-      luaL_argerror(L, 2, lua_pushfstring(L, "string expected at %d, got %s", i,
-                                          luaL_typename(L, -1)));
+      luaL_argerror(L, 2,
+                    lua_pushfstring(L, "string expected at %d, got %s", i,
+                                    luaL_typename(L, -1)));
     lua_tostring(L, -1);
   }
   lua_remove(L, 2);
@@ -542,8 +436,11 @@ static int l_can_write_eof(lua_State *L) {
 }
 
 const luaL_Reg stream_write_methods[] = {
-    {"write", l_write},         {"writelines", l_writelines},
-    {"try_write", l_try_write}, {"drain", l_drain},
-    {"write_eof", l_write_eof}, {"can_write_eof", l_can_write_eof},
-    {NULL, NULL},
+    {"write",         l_write        },
+    {"writelines",    l_writelines   },
+    {"try_write",     l_try_write    },
+    {"drain",         l_drain        },
+    {"write_eof",     l_write_eof    },
+    {"can_write_eof", l_can_write_eof},
+    {NULL,            NULL           },
 };

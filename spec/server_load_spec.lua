@@ -100,7 +100,8 @@ describe("Two processes", function()
     local function connect_some()
       while left > 0 do
         left = left - 1
-        streams[#streams + 1] = moonloop.connect("127.0.0.1", port)
+        local stream = moonloop.connect("127.0.0.1", port)
+        streams[#streams + 1] = stream
       end
     end
     local tasks = {}

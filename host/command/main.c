@@ -17,7 +17,7 @@
 #include "runtime.h"
 
 typedef struct Flags {
-  int script;        // index of the script among the arguments, 0 for none
+  int script;         // index of the script among the arguments, 0 for none
   const char *module; // -m
   bool interactive;
   bool version;

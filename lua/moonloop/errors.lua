@@ -52,4 +52,4 @@ function ErrorGroup:subgroup(kind)
   return (self:split(kind))
 end
 
-return core
+return true

@@ -53,7 +53,7 @@ function loop_mt.__tostring()
 end
 
 local loop = setmetatable({}, loop_mt)
-M.loop = loop
+core.loop(loop)
 
 local function check_open()
   if core.is_closed() then core.raise("InvalidStateError", "the loop is closed") end

@@ -278,7 +278,7 @@ end
 -- @see asyncio.Runner.get_loop
 function Runner:get_loop()
   check_runner(self, "get_loop")
-  return require("moonloop.loop").loop
+  return core.loop()
 end
 
 --- Closes the Runner; what its runs left over is cancelled and awaited.

@@ -41,14 +41,17 @@ local function check_ended(self)
   if not self.ended:done() then self.ended:set_result() end
 end
 
+-- Lets a paused acceptor go on.
+local function free_slot(self)
+  local slot = self.slot
+  self.slot = nil
+  if slot then slot:set_result() end
+end
+
 local function forget(self, task)
   self.connections[task] = nil
   self.count = self.count - 1
-  if self.slot and self.count < self.max_connections then
-    local slot = self.slot
-    self.slot = nil
-    slot:set_result()
-  end
+  free_slot(self)
   check_ended(self)
 end
 
@@ -77,8 +80,7 @@ local function on_handler_end(self, task)
   end)
 end
 
-local function serve_connection(self, fd)
-  local stream = core.stream(fd, self.limit)
+local function serve_connection(self, stream)
   local task = core.task_new(nil, self.handler, stream, stream)
   self.connections[task] = stream
   self.count = self.count + 1
@@ -100,11 +102,27 @@ local function wait_for_descriptors(self, err)
   core.sleep(0.1)
 end
 
+-- Accepting pauses at the bound. Another listener's connection may have filled
+-- it while this one was accepted, so it is looked at before and after.
+local function wait_for_slot(self)
+  while not self.closed and self.max_connections and self.count >= self.max_connections do
+    self.slot = self.slot or core.Future()
+    self.slot:await()
+  end
+end
+
+local function serve_when_free(self, stream)
+  local ok, err = pcall(wait_for_slot, self)
+  if ok and not self.closed then return serve_connection(self, stream) end
+  stream:abort()
+  if not ok then error(err, 0) end
+end
+
 local function accept_one(self, socket)
   local ok, fd = core.pcall(socket.accept_fd, socket)
   if ok then
     self.exhausted = false
-    serve_connection(self, fd)
+    serve_when_free(self, core.stream(fd, self.limit))
   elseif core.is_error(fd, "OSError") and EXHAUSTED[fd.code] then
     wait_for_descriptors(self, fd)
   elseif self.closed then
@@ -117,12 +135,8 @@ end
 
 local function accept_all(self, socket)
   while not self.closed do
-    if self.max_connections and self.count >= self.max_connections then
-      self.slot = self.slot or core.Future()
-      self.slot:await()
-    elseif not accept_one(self, socket) then
-      return
-    end
+    wait_for_slot(self)
+    if self.closed or not accept_one(self, socket) then return end
   end
 end
 
@@ -223,7 +237,8 @@ function Server:start_serving()
   if self.serving then return end
   self.serving = true
   for i, socket in ipairs(self.listeners) do
-    self.acceptors[i] = core.task_new({ name = "accept" }, accept_all, self, socket)
+    local task = core.task_new({ name = "accept" }, accept_all, self, socket)
+    self.acceptors[i] = core.set_internal(task)
   end
 end
 
@@ -261,7 +276,7 @@ function Server:close()
   self.closed = true
   for _, socket in ipairs(self.listeners) do socket:close() end
   for _, task in ipairs(self.acceptors) do task:cancel() end
-  if self.slot and not self.slot:done() then self.slot:set_result() end
+  free_slot(self)
   check_ended(self)
 end
 

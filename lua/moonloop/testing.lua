@@ -68,7 +68,8 @@ end
 
 local function add_tasks(list, since)
   for _, task in ipairs(core.all_tasks()) do
-    if core.id_of(task) > since and task ~= core.current_task() then
+    local counts = core.id_of(task) > since and not core.is_internal(task)
+    if counts and task ~= core.current_task() then
       list[#list + 1] = leak("task", ("task '%s', which waits for %s")
         :format(task:get_name(), task:awaiting()), core.site_of(task), task)
     end

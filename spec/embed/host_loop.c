@@ -18,13 +18,21 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events) {
     ev_timer_stop(loop, timer);
 }
 
+enum { SIGNALS = 32 };
+
+static struct sigaction found[SIGNALS];
+
+static void note_signals(void) {
+  for (int number = 1; number < SIGNALS; number++)
+    sigaction(number, NULL, &found[number]);
+}
+
 // Every signal that nobody asked for stays as the host left it.
 static void check_signals(void) {
-  for (int number = 1; number < 32; number++) {
+  for (int number = 1; number < SIGNALS; number++) {
     struct sigaction action;
     if (sigaction(number, NULL, &action) == 0)
-      CHECK(action.sa_handler ==
-            (number == SIGUSR1 || number == SIGCHLD ? SIG_IGN : SIG_DFL));
+      CHECK(action.sa_handler == found[number].sa_handler);
   }
   sigset_t blocked;
   CHECK(sigprocmask(SIG_SETMASK, NULL, &blocked) == 0);
@@ -34,6 +42,7 @@ static void check_signals(void) {
 int main(void) {
   signal(SIGUSR1, SIG_IGN);
   signal(SIGCHLD, SIG_IGN);
+  note_signals();
   struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO);
   lua_State *L = embed_state();
   moonloop_runtime *rt = moonloop_open(L, loop);

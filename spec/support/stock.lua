@@ -16,7 +16,7 @@ local function stock_env()
   local _, path = command.run({ "gcc", "-print-file-name=libasan.so" })
   return {
     LD_PRELOAD = path:gsub("%s+$", ""),
-    ASAN_OPTIONS = "detect_leaks=0",
+    ASAN_OPTIONS = os.getenv("ASAN_OPTIONS"),
   }
 end
 
