@@ -151,19 +151,22 @@ test:
 check: lint
 	@$(MAKE) --no-print-directory specs
 
-# What a sanitizer finds goes to files: so it counts in every child process, also
-# in one whose status and words no spec looks at.
-ASAN_REPORTS = $(CURDIR)/build/asan/reports
+# What a sanitizer or valgrind finds goes to files: so it counts in every child
+# process, also in one whose status and words no spec looks at.
+FOUND = $(CURDIR)/$(BUILD)/found
+forget_found = @rm -rf $(FOUND) && mkdir -p $(FOUND)
+# Ends a recipe that has its status in $$status.
+look_at_found = for file in $(FOUND)/*; do \
+    if test -s "$$file"; then cat "$$file"; status=1; fi; \
+  done; exit $$status
 
+asan: BUILD = build/asan
 asan:
-	@rm -rf $(ASAN_REPORTS) && mkdir -p $(ASAN_REPORTS)
-	@status=0; ASAN_OPTIONS='$(ASAN_OPTIONS):log_path=$(ASAN_REPORTS)/asan' \
-	  UBSAN_OPTIONS='$(UBSAN_OPTIONS):log_path=$(ASAN_REPORTS)/ubsan' \
-	  $(MAKE) --no-print-directory BUILD=build/asan SANITIZE=address,undefined \
-	  specs || status=$$?; \
-	  for found in $(ASAN_REPORTS)/*; do \
-	    if test -s "$$found"; then cat "$$found"; status=1; fi; \
-	  done; exit $$status
+	$(forget_found)
+	@status=0; ASAN_OPTIONS='$(ASAN_OPTIONS):log_path=$(FOUND)/asan' \
+	  UBSAN_OPTIONS='$(UBSAN_OPTIONS):log_path=$(FOUND)/ubsan' \
+	  $(MAKE) --no-print-directory BUILD=$(BUILD) SANITIZE=address,undefined \
+	  specs || status=$$?; $(look_at_found)
 
 # ---------------------------------------------------------------- the specs
 
@@ -189,13 +192,15 @@ specs: all embed
 # Children that are not ours run on the bare machine. valgrind 3.19 does not
 # know pidfd_open.
 VALGRIND_SKIP = */nginx,*/curl,*/python3*,*/socat,*/lua5.4,*/luac5.4,*/strace,*/gcc,*/make
-VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full \
-  --errors-for-leak-kinds=definite --num-callers=24 \
+VALGRIND = valgrind -q --log-file=$(FOUND)/%p --error-exitcode=99 \
+  --leak-check=full --errors-for-leak-kinds=definite --num-callers=24 \
   --trace-children=yes --trace-children-skip='$(VALGRIND_SKIP)'
 
 valgrind: all embed
-	$(Q)$(SPEC_ENVIRONMENT) MOONLOOP_NO_PIDFD=1 MOONLOOP_VALGRIND=1 $(VALGRIND) \
-	  $(OUT)/moonloop $(RUN_BUSTED) --exclude-tags=load </dev/null
+	$(forget_found)
+	@status=0; $(SPEC_ENVIRONMENT) MOONLOOP_NO_PIDFD=1 MOONLOOP_VALGRIND=1 $(VALGRIND) \
+	  $(OUT)/moonloop $(RUN_BUSTED) --exclude-tags=load </dev/null || status=$$?; \
+	  $(look_at_found)
 
 bench: all bench-programs
 	$(LUA) bench/run.lua

@@ -107,17 +107,17 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
                        int *nres) {
   lua_State *outer = rt->innermost, *barrier = rt->barrier;
   Task *t = rt->current;
-  bool driven = outer == L;
+  bool driven = outer == L && !rt->undriven, undriven = rt->undriven;
   Driver driver = {L, rt->drivers};
   if (driven && !barrier && !lua_isyieldable(L))
     rt->barrier = L;
   if (rt->detached > 0 && driven && lua_status(co) == LUA_YIELD)
     scope_attach(rt, L, co);
   rt->drivers = &driver;
+  rt->undriven = !driven; // an await that L could not carry on is refused
   int status = coroutine_enter(rt, co, L, nargs, nres);
   rt->drivers = driver.outer;
-  if (!driven) // the host does not drive L: an await below it was refused
-    status = status == LUA_YIELD && rt->parked == co ? LUA_ERRRUN : status;
+  rt->undriven = undriven;
   rt->innermost = outer;
   rt->barrier = barrier;
   if (rt->hook_wanted)

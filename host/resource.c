@@ -46,6 +46,11 @@ void resource_remove(Runtime *rt, Resource *r) {
     r->next->prev = r->prev;
 }
 
+void resource_abort_all(Runtime *rt) {
+  while (rt->resources)
+    rt->resources->abort(rt->resources);
+}
+
 static void push_site(Runtime *rt, lua_State *L, const Resource *r) {
   if (r->site_ref == LUA_NOREF)
     lua_pushnil(L);

@@ -22,6 +22,9 @@ struct Resource {
 void resource_add(Runtime *rt, lua_State *L, Resource *r);
 void resource_remove(Runtime *rt, Resource *r);
 
+// Lets go of everything that is open.
+void resource_abort_all(Runtime *rt);
+
 void resource_open(Runtime *rt, lua_State *L);
 
 #endif

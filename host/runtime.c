@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The runtime of one Lua universe: opening and closing, the watchers by which
-// it lives inside a libev loop (its own or somebody else's), and the calls of
-// moonloop.h that drive that loop.
+// The runtime of one Lua universe: opening and closing, and the watchers by
+// which it lives inside a libev loop, its own or somebody else's.
 #include "runtime.h"
 
 #include <lualib.h>
@@ -23,7 +22,7 @@
 #include "task.h"
 #include "watch.h"
 
-enum { TURNS_PER_POLL = 16, CLOSE_TIMEOUT = 1 };
+enum { CLOSE_TIMEOUT = 1 };
 
 struct Post {
   Post *next;
@@ -161,13 +160,13 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents) {
   if (rt->in_lua == 0) {
     rt->iterations++;
     ready_drain(rt);
-    if (!rt->loop)
-      return; // a callback closed the runtime
     must_look = loop_look_idle(rt);
     timer_arm(rt);
   }
-  if (rt->stopping) // also when loop:stop() came before the run
+  if (rt->stopping && rt->running) // also when loop:stop() came before the run
     ev_break(loop, EVBREAK_ONE);
+  else
+    rt->stopping = false; // a turn that nobody's run asked for
   bool wanted = (rt->ready.head || must_look) && !rt->stopping;
   if (wanted == (bool)ev_is_active(&rt->idle))
     return;
@@ -360,17 +359,23 @@ void moonloop_close(lua_State *L) {
   Runtime *rt = moonloop_runtime_of(L);
   if (!rt || rt->closed)
     return;
+  if (rt->in_lua > 0 || ev_depth(rt->loop) > 0) {
+    rt->close_wanted = true;
+    moonloop_stop(rt);
+    return;
+  }
   if (rt->task_count > 0 || rt->resources) {
     lua_pushcfunction(L, shut_down);
     if (lua_pcall(L, 0, 0, 0) != LUA_OK)
       lua_pop(L, 1);
   }
   close_tasks(rt);
+  resource_abort_all(rt);
   rt->closed = true;
   stop_watchers(rt);
 }
 
-// ---- driving the loop ------------------------------------------------------
+// ---- other threads ---------------------------------------------------------
 
 int moonloop_post(moonloop_runtime *rt, void (*fn)(lua_State *L, void *ud),
                   void *ud) {
@@ -390,95 +395,4 @@ int moonloop_post(moonloop_runtime *rt, void (*fn)(lua_State *L, void *ud),
   pthread_mutex_unlock(&rt->post_lock);
   ev_async_send(rt->loop, &rt->async);
   return 0;
-}
-
-bool runtime_run(Runtime *rt, lua_State *L) {
-  lua_State *outer = rt->L;
-  rt->L = L;
-  rt->running = true;
-  ev_run(rt->loop, 0);
-  bool stopped = rt->stopping;
-  rt->running = rt->stopping = false;
-  rt->L = outer;
-  return stopped;
-}
-
-void moonloop_stop(moonloop_runtime *rt) {
-  rt->stopping = true;
-  if (rt->loop)
-    ev_break(rt->loop, EVBREAK_ONE);
-}
-
-static int push_failure(lua_State *L, const char *message) {
-  lua_pushstring(L, message);
-  return LUA_ERRRUN;
-}
-
-static int spawn(lua_State *L) { // f args -> task
-  Runtime *rt = runtime_check(L);
-  runtime_check_open(rt, L);
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  task_new(rt, L, lua_gettop(L) - 1);
-  return 1;
-}
-
-int moonloop_spawn(lua_State *L, int nargs) {
-  lua_pushcfunction(L, spawn);
-  lua_insert(L, -nargs - 2);
-  return lua_pcall(L, nargs + 1, 1, 0);
-}
-
-int moonloop_run(lua_State *L) {
-  Runtime *rt = moonloop_runtime_of(L);
-  if (!rt || rt->closed)
-    return push_failure(L, "moonloop_run: the runtime is not open");
-  if (rt->running || rt->in_lua > 0)
-    return push_failure(L, "moonloop_run: the loop is running already");
-  if (rt->task_count == 0)
-    return LUA_OK;
-  rt->until_no_task = true;
-  runtime_hold(rt); // what wakes them may come from another thread
-  runtime_run(rt, L);
-  if (rt->loop)
-    runtime_release(rt);
-  rt->until_no_task = false;
-  return LUA_OK;
-}
-
-int moonloop_step(lua_State *L) {
-  Runtime *rt = moonloop_runtime_of(L);
-  if (!rt || rt->closed)
-    return 0;
-  rt->L = L;
-  ev_run(rt->loop, EVRUN_ONCE);
-  return (int)rt->task_count;
-}
-
-// libev tells the kernel of new watchers when it next looks at them, so turns
-// are taken until one brought nothing: then its descriptor watches everything.
-static bool poll_until_quiet(Runtime *rt) {
-  for (int turn = 0; turn < TURNS_PER_POLL; turn++) {
-    uint64_t before = rt->activity + rt->events;
-    ev_run(rt->loop, EVRUN_NOWAIT);
-    if (rt->closed)
-      return true;
-    if (rt->activity + rt->events == before)
-      return !rt->ready.head;
-  }
-  return false;
-}
-
-int moonloop_poll(lua_State *L, double *next_timeout) {
-  Runtime *rt = moonloop_runtime_of(L);
-  double timeout = -1;
-  int left = 0;
-  if (rt && !rt->closed) {
-    rt->L = L;
-    bool quiet = poll_until_quiet(rt);
-    left = (int)rt->task_count;
-    timeout = quiet ? timer_next_timeout(rt) : 0;
-  }
-  if (next_timeout)
-    *next_timeout = timeout;
-  return left;
 }

@@ -35,6 +35,7 @@ struct moonloop_runtime {
   bool closed;      // moonloop_close or __gc has been here
   bool loop_closed; // loop:close() was called; a new run opens it again
   bool collecting;  // lua_close is under way
+  bool close_wanted;    // moonloop_close was called inside the loop
   bool running;     // a run_* call is under way
   bool stopping;    // loop:stop() was called
   bool debug;
@@ -44,6 +45,7 @@ struct moonloop_runtime {
   struct Driver *drivers; // coroutines that resumed it, innermost first
   lua_State *barrier;     // one of those that cannot yield, or NULL
   Task *current;          // task that runs now
+  bool undriven;        // somebody else resumed the coroutine that runs
   lua_State *parked;      // coroutine that an await has just parked
   Task *delivering;       // task whose wait is being ended by a resume
   Task *until;            // task whose end makes the run return

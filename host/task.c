@@ -177,7 +177,9 @@ static void run_on(Runtime *rt, Task *t, lua_State *from, int nargs) {
   Driver *drivers = rt->drivers;
   rt->current = t;
   rt->barrier = NULL;
+  bool undriven = rt->undriven;
   rt->drivers = NULL;
+  rt->undriven = false;
   rt->budget = AWAIT_BUDGET;
   rt->in_lua++;
   rt->resumes++;
@@ -187,6 +189,7 @@ static void run_on(Runtime *rt, Task *t, lua_State *from, int nargs) {
   rt->innermost = outer_co;
   rt->barrier = outer_barrier;
   rt->drivers = drivers;
+  rt->undriven = undriven;
   rt->delivering = NULL;
   if (status == LUA_YIELD) {
     if (rt->parked != t->co)
@@ -198,11 +201,22 @@ static void run_on(Runtime *rt, Task *t, lua_State *from, int nargs) {
   }
 }
 
+// Stock Lua's coroutine.close or resume got hold of the task's coroutine.
+static void end_closed(Runtime *rt, Task *t) {
+  lua_settop(t->co, 0);
+  lua_pushliteral(t->co, "the task's coroutine was closed from outside");
+  end_broken(rt, t);
+}
+
 void task_resume(Runtime *rt, Task *t) {
   t->wait.flags &= (uint8_t)~WAIT_QUEUED;
   if (t->stray) { // somebody called coroutine.yield
     t->stray = false;
     run_on(rt, t, rt->L, 0);
+    return;
+  }
+  if (!wait_is_parked(t->co)) {
+    end_closed(rt, t);
     return;
   }
   wait_unpark(t->co);
@@ -212,6 +226,10 @@ void task_resume(Runtime *rt, Task *t) {
 
 static void start(Runtime *rt, Task *t, lua_State *from) {
   t->started = true;
+  if (lua_tocfunction(t->co, 1) != task_main) {
+    end_closed(rt, t);
+    return;
+  }
   run_on(rt, t, from, lua_gettop(t->co) - 1);
 }
 

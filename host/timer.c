@@ -132,7 +132,7 @@ static void fire_due(Runtime *rt) {
   uint64_t newest = h->seq; // one started from here on waits for the next turn
   for (unsigned n = 1; h->count > 0; n++) {
     TimerEntry *head = &h->entries[1];
-    if (head->when > now || head->seq > newest || rt->stopping)
+    if (head->when > now || head->seq > newest || (rt->stopping && rt->running))
       return;
     Timer *t = head->timer;
     timer_stop(rt, t);

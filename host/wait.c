@@ -139,7 +139,7 @@ static moonloop_wait *prepare(Task *t, moonloop_abort_fn abort_fn, void *ud,
 }
 
 static int raise_no_task(Runtime *rt, lua_State *L) {
-  if (rt->current && L != rt->innermost)
+  if (rt->current)
     return error_raise(L, "Error",
                        "cannot await in this coroutine: the host does not drive"
                        " it; call moonloop.patch_coroutines() first");
@@ -177,7 +177,7 @@ static int raise_cancelled(Runtime *rt, lua_State *L, Task *t, Scope *cause) {
 
 static Task *check_may_wait(Runtime *rt, lua_State *L) {
   Task *t = rt->current;
-  if (!t || L != rt->innermost)
+  if (!t || L != rt->innermost || rt->undriven)
     raise_no_task(rt, L);
   if (!lua_isyieldable(L) || rt->barrier)
     raise_barrier(rt, L);

@@ -46,10 +46,9 @@ typedef enum ReadMode {
 
 // Separators to look for; the bytes belong to who made it.
 typedef struct Separators {
-  const char *single; // the only one, or NULL
-  size_t single_size;
-  const struct iovec *list;
-  int count;
+  const void *data; // the only one, or an array of struct iovec
+  uint32_t size;    // of the only one
+  uint32_t count;   // in the array; 0 when there is only one
 } Separators;
 
 typedef struct ReadRequest {

@@ -56,28 +56,34 @@ void stream_consume(Stream *s, size_t size) {
 // ---- separators ------------------------------------------------------------
 
 static size_t longest(const Separators *seps) {
-  size_t size = seps->single ? seps->single_size : 0;
-  for (int i = 0; !seps->single && i < seps->count; i++)
-    if (seps->list[i].iov_len > size)
-      size = seps->list[i].iov_len;
+  const struct iovec *list = seps->data;
+  size_t size = seps->count == 0 ? seps->size : 0;
+  for (uint32_t i = 0; i < seps->count; i++)
+    if (list[i].iov_len > size)
+      size = list[i].iov_len;
   return size;
 }
 
-// Where the first separator ends in data[from, size), counted from data; 0 when
-// there is none. Of several the one that ends first, as asyncio has it.
-static size_t find_separator(const Separators *seps, const char *data,
-                             size_t from, size_t size) {
-  if (seps->single) {
-    const char *at =
-        memmem(data + from, size - from, seps->single, seps->single_size);
-    return at ? (size_t)(at - data) + seps->single_size : 0;
+// Where `sep` ends in data[from, size), counted from data; 0 when it is not
+// there.
+static size_t find_one(const struct iovec *sep, const char *data, size_t from,
+                       size_t size) {
+  const char *at =
+      memmem(data + from, size - from, sep->iov_base, sep->iov_len);
+  return at ? (size_t)(at - data) + sep->iov_len : 0;
+}
+
+// Of several separators the one that ends first, as asyncio has it.
+static size_t find_first(const Separators *seps, const char *data, size_t from,
+                         size_t size) {
+  if (seps->count == 0) {
+    struct iovec single = {(void *)seps->data, seps->size};
+    return find_one(&single, data, from, size);
   }
+  const struct iovec *list = seps->data;
   size_t best = 0;
-  for (int i = 0; i < seps->count; i++) {
-    const struct iovec *sep = &seps->list[i];
-    const char *at =
-        memmem(data + from, size - from, sep->iov_base, sep->iov_len);
-    size_t end = at ? (size_t)(at - data) + sep->iov_len : 0;
+  for (uint32_t i = 0; i < seps->count; i++) {
+    size_t end = find_one(&list[i], data, from, size);
     if (end && (!best || end < best))
       best = end;
   }
@@ -88,7 +94,7 @@ size_t stream_find_separator(Stream *s) {
   ReadRequest *r = &s->read;
   size_t size = stream_held(s);
   size_t end =
-      find_separator(&r->separators, s->data + s->start, r->scanned, size);
+      find_first(&r->separators, s->data + s->start, r->scanned, size);
   size_t tail = longest(&r->separators) - 1;
   if (!end)
     r->scanned = size > tail ? size - tail : 0;

@@ -375,8 +375,8 @@ static void check_list(lua_State *L, Separators *seps) {
     bytes += size;
     lua_pop(L, 1);
   }
-  seps->list = list;
-  seps->count = (int)count;
+  seps->data = list;
+  seps->count = (uint32_t)count;
 }
 
 /// Reads up to and with a separator. Awaits.
@@ -397,8 +397,10 @@ static int l_readuntil(lua_State *L) {
   if (lua_istable(L, 2)) {
     check_list(L, &seps);
   } else {
-    seps.single = luaL_checklstring(L, 2, &seps.single_size);
-    luaL_argcheck(L, seps.single_size > 0, 2, "the separator is empty");
+    size_t size;
+    seps.data = luaL_checklstring(L, 2, &size);
+    luaL_argcheck(L, size > 0 && size <= INT_MAX, 2, "the separator is empty");
+    seps.size = (uint32_t)size;
   }
   request(s, READ_UNTIL, 0);
   s->read.separators = seps;
@@ -413,7 +415,7 @@ static int l_readuntil(lua_State *L) {
 static int l_readline(lua_State *L) {
   Stream *s = check_readable(L);
   request(s, READ_UNTIL, 0);
-  s->read.separators = (Separators){.single = "\n", .single_size = 1};
+  s->read.separators = (Separators){.data = "\n", .size = 1};
   s->read.may_lack = true;
   return perform(L, s);
 }
