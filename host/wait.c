@@ -126,9 +126,22 @@ static void describe_turn(Runtime *rt, moonloop_wait *w, char *text,
   snprintf(text, size, "its next turn");
 }
 
+void wait_drop_begun(Task *t) {
+  moonloop_wait *w = &t->wait;
+  if (w->state != WAIT_BEGUN)
+    return;
+  if (w->abort)
+    w->abort(w, w->abort_ud);
+  if (w->state == WAIT_BEGUN)
+    settle(t->future.rt, w);
+  drop_label(t->future.rt, w);
+  w->state = WAIT_IDLE;
+}
+
 static moonloop_wait *prepare(Task *t, moonloop_abort_fn abort_fn, void *ud,
                               WaitDescribe describe) {
   moonloop_wait *w = &t->wait;
+  wait_drop_begun(t);
   w->abort = abort_fn;
   w->abort_ud = ud;
   w->push = NULL;

@@ -132,10 +132,10 @@ local function describe_waiting(list)
   return table.concat(lines), infos
 end
 
-local function deadlock_error(list)
-  local text, infos = describe_waiting(list)
+local function deadlock_error(main)
+  local text, infos = describe_waiting(core.all_tasks())
   return core.DeadlockError:new("every task waits for something that nothing can wake:" .. text,
-    { tasks = infos })
+    { tasks = infos, traceback = main:get_stack() })
 end
 
 -- ---- the outermost run -------------------------------------------------------
@@ -151,7 +151,7 @@ local function drive_main(main, timeout)
       if not drive_reaper(main, timeout) then core.close_task(main) end
       return
     end
-    if deadlocked or not core.throw(main, deadlock_error(core.all_tasks())) then
+    if deadlocked or not core.throw(main, deadlock_error(main)) then
       core.close_task(main)
       return
     end
