@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "task.h"
 #include "traceback.h"
 
 typedef struct ErrnoKind {
@@ -153,22 +154,30 @@ static void push_kept(Runtime *rt, lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, rt->trace_ref);
 }
 
+static lua_Integer current_id(const Runtime *rt) {
+  return rt->current ? (lua_Integer)rt->current->id : 0;
+}
+
+// Equal strings are equal values, so it is also looked who raised it.
 static bool is_kept(Runtime *rt, lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   push_kept(rt, L);
-  lua_rawgeti(L, -1, 1);
-  lua_rawgeti(L, -2, 2);
-  bool same = lua_rawequal(L, -2, idx) && !lua_isnil(L, -1);
-  lua_pop(L, 3);
+  lua_rawgeti(L, -1, 3);
+  lua_rawgeti(L, -2, 1);
+  lua_rawgeti(L, -3, 2);
+  bool same = lua_rawequal(L, -2, idx) && !lua_isnil(L, -1) &&
+              lua_tointeger(L, -3) == current_id(rt);
+  lua_pop(L, 4);
   return same;
 }
 
-// traceback ->
-static void keep(Runtime *rt, lua_State *L, int idx) {
+void error_keep(Runtime *rt, lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   push_kept(rt, L);
   lua_insert(L, -2);
   lua_rawseti(L, -2, 2);
+  lua_pushinteger(L, current_id(rt));
+  lua_rawseti(L, -2, 3);
   lua_pushvalue(L, idx);
   lua_rawseti(L, -2, 1);
   lua_pop(L, 1);
@@ -191,7 +200,7 @@ int error_handler(lua_State *L) {
   if (is_kept(rt, L, 1))
     return 1;
   traceback_push(rt, L, 1);
-  keep(rt, L, 1);
+  error_keep(rt, L, 1);
   return 1;
 }
 

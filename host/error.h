@@ -32,6 +32,10 @@ int error_handler(lua_State *L);
 // Pushes the traceback that belongs to the error value at idx, or nil.
 void error_push_traceback(Runtime *rt, lua_State *L, int idx);
 
+// Keeps the traceback on top as that of the error value at idx, which the
+// running task is about to raise. traceback ->
+void error_keep(Runtime *rt, lua_State *L, int idx);
+
 // The error on top was made of the one kept (a position was put before it).
 void error_keep_traceback(Runtime *rt, lua_State *L);
 

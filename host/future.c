@@ -130,6 +130,13 @@ int future_push_result(lua_State *L, int self) {
     return push_values(L, self, f);
   future_take(L, self);
   lua_getiuservalue(L, self, FUTURE_RESULT);
+  if (f->is_task) { // the error goes on with the traceback of its origin
+    task_push_traceback(f->rt, L, self);
+    if (lua_isnil(L, -1))
+      lua_pop(L, 1);
+    else
+      error_keep(f->rt, L, -2);
+  }
   return lua_error(L);
 }
 

@@ -43,9 +43,10 @@ MOONLOOP_API struct ev_loop *moonloop_loop(moonloop_runtime *rt);
 
 /// Cancels every task and lets it unwind (for a second at most: what has not
 /// ended then is closed where it stands), closes what they leave open and stops
-/// every watcher. The state stays usable; `lua_close` alone is clean too. Called
-/// inside the loop it is put off until the moonloop_run, moonloop_step or
-/// moonloop_poll under way returns; inside a host's own ev_run it must not be.
+/// every watcher. The state stays usable; `lua_close` alone is clean too.
+/// Called inside the loop it is put off until the moonloop_run, moonloop_step
+/// or moonloop_poll under way returns; inside a host's own ev_run it must not
+/// be.
 MOONLOOP_API void moonloop_close(lua_State *L);
 
 /// Pops a function and `nargs` arguments and makes a task of them, which first

@@ -196,8 +196,10 @@ static int task_main_report(lua_State *L) { // task, message
   Task *t = lua_touserdata(L, 1);
   Runtime *rt = t->future.rt;
   const char *message = lua_touserdata(L, 2);
+  char name[64];
+  task_name(rt, t, name, sizeof name);
   lua_createtable(L, 0, 4);
-  lua_pushstring(L, message);
+  lua_pushfstring(L, "task '%s' %s", name, message);
   lua_setfield(L, -2, "message");
   task_push(rt, L, t);
   lua_pushvalue(L, -1);
@@ -300,9 +302,9 @@ static void push_task_context(Runtime *rt, lua_State *L, int self) {
   lua_pushstring(L, message);
   lua_setfield(L, -2, "message");
   lua_getiuservalue(L, self, FUTURE_RESULT);
-  error_push_traceback(rt, L, -1);
-  lua_setfield(L, -3, "traceback");
   lua_setfield(L, -2, "error");
+  task_push_traceback(rt, L, self);
+  lua_setfield(L, -2, "traceback");
   task_push_site(L, self);
   lua_setfield(L, -2, "created_at");
   lua_pushvalue(L, self);
@@ -328,7 +330,7 @@ void report_watch(Runtime *rt, lua_State *L, int self) {
   Task *t = lua_touserdata(L, self);
   keep_traceback(rt, L, self);
   if (t->future.taken)
-    return;
+    return; // somebody waits for it
   task_push_extras(L, self, true);
   Untaken *u = lua_newuserdatauv(L, sizeof *u, 1);
   memset(u, 0, sizeof *u);

@@ -15,10 +15,12 @@ void report_context(Runtime *rt, lua_State *L);
 // did: its frames are still there for the traceback. Leaves `failed` as it is.
 void report_failure(Runtime *rt, lua_State *failed, const char *message);
 
-// Reports something about an unfinished task, with its traceback.
+// Reports something about an unfinished task, with its traceback: "task 'x' "
+// and the message.
 void report_task(Runtime *rt, Task *t, const char *message);
 
-// A task failed and nobody waits: remembers it (its userdata is at `self`).
+// A task failed: keeps its traceback and, when nobody waits, remembers it (its
+// userdata is at `self`).
 void report_watch(Runtime *rt, lua_State *L, int self);
 
 // Somebody took its error after all.

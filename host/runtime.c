@@ -20,6 +20,7 @@
 #include "resource.h"
 #include "scope.h"
 #include "task.h"
+#include "traceback.h"
 #include "watch.h"
 
 enum { CLOSE_TIMEOUT = 1 };
@@ -311,7 +312,7 @@ static void open_core(Runtime *rt, lua_State *L) {
   static void (*const openers[])(Runtime *, lua_State *) = {
       error_open, report_open,    future_open,   task_open,
       scope_open, handle_open,    watch_open,    context_open,
-      loop_open,  coroutine_open, resource_open,
+      loop_open,  coroutine_open, resource_open, traceback_open,
   };
   lua_newtable(L);
   for (size_t i = 0; i < sizeof openers / sizeof *openers; i++)

@@ -32,12 +32,12 @@ struct moonloop_runtime {
   struct ev_loop *loop;
   int holds; // references on it, taken back when the runtime closes
   bool owns_loop;
-  bool closed;      // moonloop_close or __gc has been here
-  bool loop_closed; // loop:close() was called; a new run opens it again
-  bool collecting;  // lua_close is under way
-  bool close_wanted;    // moonloop_close was called inside the loop
-  bool running;     // a run_* call is under way
-  bool stopping;    // loop:stop() was called
+  bool closed;       // moonloop_close or __gc has been here
+  bool loop_closed;  // loop:close() was called; a new run opens it again
+  bool collecting;   // lua_close is under way
+  bool close_wanted; // moonloop_close was called inside the loop
+  bool running;      // a run_* call is under way
+  bool stopping;     // loop:stop() was called
   bool debug;
   bool record_sites;      // remember where everything was made, not only tasks
   int in_lua;             // > 0 while Lua code runs below the loop
@@ -45,7 +45,7 @@ struct moonloop_runtime {
   struct Driver *drivers; // coroutines that resumed it, innermost first
   lua_State *barrier;     // one of those that cannot yield, or NULL
   Task *current;          // task that runs now
-  bool undriven;        // somebody else resumed the coroutine that runs
+  bool undriven;          // somebody else resumed the coroutine that runs
   lua_State *parked;      // coroutine that an await has just parked
   Task *delivering;       // task whose wait is being ended by a resume
   Task *until;            // task whose end makes the run return

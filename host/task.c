@@ -84,8 +84,7 @@ static FutureState outcome_of(lua_State *L, int status) {
 static void complete(Runtime *rt, lua_State *L, int self, FutureState state,
                      int n) {
   future_complete(L, self, state, n);
-  Future *f = lua_touserdata(L, self);
-  if (state == FUTURE_FAILED && !f->taken)
+  if (state == FUTURE_FAILED)
     report_watch(rt, L, self);
 }
 
@@ -312,8 +311,8 @@ void task_close(Runtime *rt, Task *t) {
 
 static void close_swallower(Runtime *rt, Task *t) {
   report_task(rt, t,
-              "a task swallowed 1000 cancellations in one cancelled scope and "
-              "was closed");
+              "swallowed 1000 cancellations in one cancelled scope and was "
+              "closed");
   task_close(rt, t);
 }
 

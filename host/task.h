@@ -66,6 +66,9 @@ void task_push(Runtime *rt, lua_State *L, const Task *t);
 // Pushes its extras (nil when there are none; made with `create`).
 void task_push_extras(lua_State *L, int self, bool create);
 
+// Pushes the traceback of its error where that is no Error object, or nil.
+void task_push_traceback(Runtime *rt, lua_State *L, int self);
+
 // Enters the task: runs it until it waits or ends.
 void task_resume(Runtime *rt, Task *t);
 

@@ -305,11 +305,25 @@ static int l_site_of(lua_State *L) {
   return 1;
 }
 
+void task_push_traceback(Runtime *rt, lua_State *L, int self) {
+  (void)rt;
+  task_push_extras(L, self, false);
+  if (!lua_istable(L, -1))
+    return;
+  lua_getfield(L, -1, "traceback");
+  lua_remove(L, -2);
+}
+
+// The traceback of the error that ended a task.
 static int l_traceback_of(lua_State *L) {
-  task_check(L, 1);
-  task_push_extras(L, 1, false);
-  if (lua_istable(L, -1))
-    lua_getfield(L, -1, "traceback");
+  Task *t = task_check(L, 1);
+  task_push_traceback(t->future.rt, L, 1);
+  if (!lua_isnil(L, -1))
+    return 1;
+  lua_getiuservalue(L, 1, FUTURE_RESULT);
+  if (!error_is(L, -1, "Error"))
+    return 0;
+  lua_getfield(L, -1, "traceback");
   return 1;
 }
 

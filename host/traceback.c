@@ -103,11 +103,34 @@ static bool is_hidden(const Runtime *rt, const lua_Debug *ar) {
   return traceback_is_library(ar) && !(rt && rt->debug);
 }
 
+// A function of the library stands for all that it calls inside the library.
+// function -> line or nil
+static void push_library_line(lua_State *L) {
+  name_function(L);
+  if (lua_type(L, -1) == LUA_TSTRING)
+    lua_pushfstring(L, "\n\t[moonloop]: in function '%s'", lua_tostring(L, -1));
+  else
+    lua_pushnil(L);
+  lua_remove(L, -2);
+}
+
+static bool is_called_by_library(lua_State *co, int level) {
+  lua_Debug ar;
+  return lua_getstack(co, level + 1, &ar) && lua_getinfo(co, "S", &ar) &&
+         traceback_is_library(&ar);
+}
+
 // Pushes one line, or nil for a frame that is not shown.
-static void push_line(Runtime *rt, lua_State *L, lua_State *co, lua_Debug *ar) {
+static void push_line(Runtime *rt, lua_State *L, lua_State *co, int level,
+                      lua_Debug *ar) {
   lua_getinfo(co, "Slntf", ar);
   lua_xmove(co, L, 1); // nothing when co is L
-  if (is_hidden(rt, ar)) {
+  bool inside = is_called_by_library(co, level) && !(rt && rt->debug);
+  if (is_hidden(rt, ar) && !inside) {
+    push_library_line(L);
+    return;
+  }
+  if (is_hidden(rt, ar) || (inside && *ar->what == 'C')) {
     lua_pop(L, 1);
     lua_pushnil(L);
     return;
@@ -161,7 +184,7 @@ static void add_lines(Runtime *rt, lua_State *L, lua_State *co, int level) {
       level = skip_to;
       lua_getstack(co, level, &ar);
     }
-    push_line(rt, L, co, &ar);
+    push_line(rt, L, co, level, &ar);
     if (lua_isnil(L, -1)) {
       lua_pop(L, 1);
       continue;
@@ -226,6 +249,29 @@ void traceback_push_task(Runtime *rt, lua_State *L, Task *t) {
 void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co) {
   lua_pushliteral(L, "stack traceback:");
   add_lines(rt, L, co, 0);
+}
+
+// Pushes "script.lua:3: ", the first frame that is not the library's.
+static int l_caller(lua_State *L) {
+  lua_Debug ar;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline < 0 || traceback_is_library(&ar))
+      continue;
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    return 1;
+  }
+  lua_pushliteral(L, "");
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"caller", l_caller},
+    {NULL,     NULL    },
+};
+
+void traceback_open(Runtime *rt, lua_State *L) {
+  runtime_set_functions(rt, L, functions);
 }
 
 // ---- barriers --------------------------------------------------------------

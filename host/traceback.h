@@ -25,4 +25,6 @@ bool traceback_is_library(const lua_Debug *ar);
 // there is none
 bool traceback_push_barrier(lua_State *L, lua_State *co, int level);
 
+void traceback_open(Runtime *rt, lua_State *L);
+
 #endif

@@ -192,6 +192,8 @@ static Task *check_may_wait(Runtime *rt, lua_State *L) {
   Task *t = rt->current;
   if (!t || L != rt->innermost || rt->undriven)
     raise_no_task(rt, L);
+  if (t->doomed)
+    error_raise(L, "Error", "the task is being closed: it cannot await");
   if (!lua_isyieldable(L) || rt->barrier)
     raise_barrier(rt, L);
   if (!scope_is_quiet(t->scope))

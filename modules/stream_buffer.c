@@ -93,8 +93,7 @@ static size_t find_first(const Separators *seps, const char *data, size_t from,
 size_t stream_find_separator(Stream *s) {
   ReadRequest *r = &s->read;
   size_t size = stream_held(s);
-  size_t end =
-      find_first(&r->separators, s->data + s->start, r->scanned, size);
+  size_t end = find_first(&r->separators, s->data + s->start, r->scanned, size);
   size_t tail = longest(&r->separators) - 1;
   if (!end)
     r->scanned = size > tail ? size - tail : 0;

@@ -8,6 +8,14 @@ local run = require "moonloop.run"
 
 local M = {}
 
+-- What is wrong with the command line or a file that cannot be loaded: told
+-- without a traceback, which would be that of this file.
+local complaint_mt = {}
+
+local function complain(message)
+  error(setmetatable({ message = message }, complaint_mt), 0)
+end
+
 -- Each kind of action: what it does with its text.
 local actions = {}
 
@@ -18,13 +26,13 @@ function actions.init(text, name)
   else
     chunk, message = load(text, "=" .. name)
   end
-  if not chunk then error(message, 0) end
+  if not chunk then complain(message) end
   chunk()
 end
 
 function actions.execute(text)
   local chunk, message = load(text, "=(command line)")
-  if not chunk then error(message, 0) end
+  if not chunk then complain(message) end
   chunk()
 end
 
@@ -53,13 +61,17 @@ local function main(plan)
   for _, action in ipairs(plan.actions) do actions[action.kind](action.text, action.name) end
   if not plan.script then return end
   local chunk, message = load_script(plan.script)
-  if not chunk then error(message, 0) end
+  if not chunk then complain(message) end
   chunk(table.unpack(plan.arguments, 1, plan.arguments.n))
 end
 
 local function print_error(err, task)
-  local traceback = core.traceback_of_error(err) or task and core.traceback_of(task)
   io.stdout:flush()
+  if getmetatable(err) == complaint_mt then
+    io.stderr:write("moonloop: ", err.message, "\n")
+    return
+  end
+  local traceback = task and core.traceback_of(task) or core.traceback_of_error(err)
   io.stderr:write("moonloop: ", core.text_of(err), "\n")
   if type(traceback) == "string" then io.stderr:write(traceback, "\n") end
 end

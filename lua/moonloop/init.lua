@@ -61,6 +61,7 @@ return setmetatable(M, {
     local module = require("moonloop." .. file)
     local value = name == file and module or module[name]
     rawset(self, name, value)
+    core.hide_files()
     return value
   end,
 })

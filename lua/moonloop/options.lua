@@ -2,7 +2,14 @@
 -- Checking of options tables: an option that does not exist raises, naming it
 -- and the nearest one that does.
 
+local core = require "moonloop.core"
+
 local M = {}
+
+-- Raises on behalf of the function that the user called, at the user's line.
+local function refuse(text, ...)
+  error(core.caller() .. text:format(...), 0)
+end
 
 -- How many single edits lead from one word to the other.
 local function distance(a, b)
@@ -33,7 +40,7 @@ end
 
 -- Raises a bad argument error on behalf of the function that the user called.
 function M.bad_argument(position, name, text)
-  error(("bad argument #%d to '%s' (%s)"):format(position, name, text), 3)
+  refuse("bad argument #%d to '%s' (%s)", position, name, text)
 end
 
 local function type_name(value)
@@ -42,15 +49,20 @@ local function type_name(value)
   return type(name) == "string" and name or type(value)
 end
 
+-- Whether a type is among those in words: "string or nil".
+local function is_one_of(name, words)
+  for choice in words:gmatch("[%w_]+") do
+    if choice == name then return true end
+  end
+  return false
+end
+
 -- Raises unless `value` is of a type; `expected` may list several: "string or nil".
 function M.check_type(position, name, value, expected)
   local actual = type(value)
-  for choice in expected:gmatch("[%w_]+") do
-    if choice == actual then return value end
-  end
+  if is_one_of(actual, expected) then return value end
   if actual == "nil" then actual = "no value" else actual = type_name(value) end
-  error(("bad argument #%d to '%s' (%s expected, got %s)")
-    :format(position, name, expected, actual), 3)
+  refuse("bad argument #%d to '%s' (%s expected, got %s)", position, name, expected, actual)
 end
 
 function M.is_callable(value)
@@ -62,8 +74,7 @@ end
 function M.check_callable(position, name, value)
   if M.is_callable(value) then return value end
   local actual = value == nil and "no value" or type_name(value)
-  error(("bad argument #%d to '%s' (function expected, got %s)")
-    :format(position, name, actual), 3)
+  refuse("bad argument #%d to '%s' (function expected, got %s)", position, name, actual)
 end
 
 -- Checks an options table against `known`, a table of option name to the type
@@ -71,18 +82,18 @@ end
 function M.check(position, name, options, known)
   if options == nil then return {} end
   if type(options) ~= "table" then
-    error(("bad argument #%d to '%s' (table expected, got %s)")
-      :format(position, name, type_name(options)), 3)
+    refuse("bad argument #%d to '%s' (table expected, got %s)", position, name,
+      type_name(options))
   end
   for key, value in pairs(options) do
     local expected = known[key]
     if expected == nil then
-      error(("bad argument #%d to '%s' (there is no option '%s'; did you mean '%s'?)")
-        :format(position, name, tostring(key), nearest(tostring(key), known)), 3)
+      refuse("bad argument #%d to '%s' (there is no option '%s'; did you mean '%s'?)",
+        position, name, tostring(key), nearest(tostring(key), known))
     end
-    if expected ~= "any" and not (" or " .. expected .. " or "):find(" or " .. type(value) .. " or ", 1, true) then
-      error(("bad argument #%d to '%s' (option '%s': %s expected, got %s)")
-        :format(position, name, key, expected, type_name(value)), 3)
+    if expected ~= "any" and not is_one_of(type(value), expected) then
+      refuse("bad argument #%d to '%s' (option '%s': %s expected, got %s)", position, name,
+        key, expected, type_name(value))
     end
   end
   return options
