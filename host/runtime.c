@@ -19,6 +19,7 @@
 #include "report.h"
 #include "resource.h"
 #include "scope.h"
+#include "sleep.h"
 #include "task.h"
 #include "traceback.h"
 #include "watch.h"
@@ -310,9 +311,9 @@ static void preload(lua_State *L) {
 // The table of everything that host/ offers to Lua: `require "moonloop.core"`.
 static void open_core(Runtime *rt, lua_State *L) {
   static void (*const openers[])(Runtime *, lua_State *) = {
-      error_open, report_open,    future_open,   task_open,
-      scope_open, handle_open,    watch_open,    context_open,
-      loop_open,  coroutine_open, resource_open, traceback_open,
+      error_open,    report_open,    future_open,  task_open, scope_open,
+      handle_open,   watch_open,     context_open, loop_open, coroutine_open,
+      resource_open, traceback_open, sleep_open,
   };
   lua_newtable(L);
   for (size_t i = 0; i < sizeof openers / sizeof *openers; i++)
