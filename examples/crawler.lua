@@ -194,7 +194,7 @@ local function table_rows(books)
   return rows
 end
 
-local function print_report(books)
+local function print_figures(books)
   print()
   terminal.print_table(table_rows(books))
   print()
@@ -207,8 +207,24 @@ local function print_report(books)
   line("one after another", "%.2f", books.waited, "s, the sum of all waits")
   line("speed-up", "%.1f", books.waited / books.seconds, "times as fast as that")
   line("highest concurrency", "%d", books.peak, "fetches under way at once")
+end
+
+local function print_failures(books)
+  print()
   for i = 1, math.min(#books.failures, 5) do
-    print(terminal.paint("red", (i == 1 and "\n" or "") .. "  failed: " .. books.failures[i]))
+    print(terminal.paint("red", "  failed: " .. books.failures[i]))
+  end
+  if #books.failures > 5 then
+    print(("  and %d more"):format(#books.failures - 5))
+  end
+end
+
+local function print_report(books)
+  if #books.failures < books.fetched then
+    print_figures(books)
+  end
+  if #books.failures > 0 then
+    print_failures(books)
   end
 end
 
