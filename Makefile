@@ -133,7 +133,7 @@ help:
 	@echo 'make specs       run the specs (SPEC=file, BUSTED_ARGS=...)'
 	@echo 'make check       lint, and the specs, which run the examples too'
 	@echo 'make asan        the specs under address and undefined-behaviour sanitizer'
-	@echo 'make valgrind    the specs that are not tagged #load under valgrind'
+	@echo 'make valgrind    the specs that are not tagged #load or #bare under valgrind'
 	@echo 'make bench       the measured workloads'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
 	@echo 'make uninstall   lint   format   clean'
@@ -191,9 +191,10 @@ specs: all embed
 
 # The children run under valgrind too, by programs of the same names that call it:
 # tracing into every shell between would take four times as long. valgrind 3.19
-# does not know pidfd_open.
+# does not know pidfd_open. A spec tagged #bare looks at the command's own name.
 VALGRIND = valgrind -q --log-file=$(FOUND)/%p --error-exitcode=99 \
-  --leak-check=full --errors-for-leak-kinds=definite --num-callers=24
+  --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+  --num-callers=24
 VALGRIND_OUT = $(abspath $(BUILD))/valgrind
 
 valgrind: all embed
@@ -207,7 +208,7 @@ valgrind: all embed
 	done
 	@status=0; $(SPEC_ENVIRONMENT) MOONLOOP=$(VALGRIND_OUT)/moonloop \
 	  MOONLOOP_NO_PIDFD=1 $(VALGRIND_OUT)/moonloop $(RUN_BUSTED) \
-	  --exclude-tags=load </dev/null || status=$$?; $(look_at_found)
+	  --exclude-tags=load,bare </dev/null || status=$$?; $(look_at_found)
 
 bench: all bench-programs
 	$(LUA) bench/run.lua

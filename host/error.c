@@ -222,10 +222,13 @@ void error_push_traceback(Runtime *rt, lua_State *L, int idx) {
 
 // ---- in Lua -----------------------------------------------------------------
 
-/// Whether a value is an Error object, of a kind or one below it.
+/// Tells whether a value is an Error object, of a kind or one below it.
 // @function is_error
 // @param value any
-// @param[opt] kind name or class
+// @param[opt="Error"] kind string (the kind's name) or class
+// @return boolean
+// @raise bad argument when there is no such kind
+// @see isinstance
 static int l_is_error(lua_State *L) {
   luaL_checkany(L, 1);
   const char *kind = "Error";
@@ -257,8 +260,14 @@ static int rethrow_or_return(lua_State *L, int status, lua_KContext ctx) {
   return lua_gettop(L);
 }
 
-/// Like Lua's `pcall`, but a CancelledError passes through it.
+/// Calls `fn(...)` as Lua's `pcall` does, but lets a CancelledError pass
+/// through. Awaits if `fn` does.
 // @function pcall
+// @param fn function, or anything that can be called
+// @param ... its arguments
+// @return true and what `fn` returned, or false and the error
+// @raise CancelledError that `fn` raised
+// @see asyncio.CancelledError
 static int l_pcall(lua_State *L) {
   luaL_checkany(L, 1);
   lua_pushcfunction(L, error_handler);

@@ -94,10 +94,29 @@ static void copy_fields(lua_State *L, int from, int to) {
   }
 }
 
+/// Stands for a failure: what every moonloop function raises, but for the plain
+/// string of a bad argument. Each kind is a class, `moonloop.TimeoutError`;
+/// `tostring` of an object is one line, "TimeoutError: too late".
+// @type Error
+// @field kind string, the name of its class
+// @field message string
+// @field traceback string, of where it was raised; has the task it came from
+// @field[opt] code string: "ECONNREFUSED" (OSError), "EAI_NONAME" (DNSError)
+// @field[opt] errno integer, of an OSError
+// @field[opt] cause the error it came from, where its maker gave one
+// @field[opt] errors list: of an ErrorGroup, and of what `connect` raises when
+// it has tried every address
+// @field[opt] tasks of a DeadlockError: list of {name=, awaiting=, traceback=}
+// @field[opt] partial string, the bytes an IncompleteReadError has got
+// @field[opt] expected integer, the bytes `readexactly` wanted
+// @field[opt] consumed integer, the bytes a LimitOverrunError has looked through
+
 /// Makes an Error object of a kind: `moonloop.TimeoutError:new("too late")`.
 // @function Error:new
 // @param message string
 // @param[opt] fields table copied into it
+// @return Error object of this kind, with the traceback of here
+// @raise bad argument when `fields` is no table
 static int l_new(lua_State *L) {
   check_class(L, 1);
   lua_settop(L, 3);
@@ -119,6 +138,10 @@ static int l_new(lua_State *L) {
 /// Makes an Error object of a table: `moonloop.Error.new{kind=, message=,
 /// ...}`.
 // @function Error.new
+// @param fields table, copied: `kind` (a kind's name, "Error"), `message`
+// (string), `traceback` (that of here) and whatever else
+// @return Error object
+// @raise bad argument when there is no such kind
 static int l_error_new(lua_State *L) {
   if (error_is_class(L, 1))
     return l_new(L);
@@ -166,7 +189,10 @@ static void new_class(lua_State *L, const char *name) {
 
 /// Adds a kind below this one: `moonloop.Error:extend "MyError"`.
 // @function Error:extend
-// @return class
+// @param name string
+// @return class, which `is_error` also knows by its name
+// @raise bad argument when there is a kind of that name
+// @see Exception
 static int l_extend(lua_State *L) {
   check_class(L, 1);
   const char *name = luaL_checkstring(L, 2);

@@ -213,9 +213,10 @@ static Future *check_settable(lua_State *L) {
   return f;
 }
 
-/// Sets the result: any number of values. Waiters and callbacks run later.
+/// Sets the result. Waiters and callbacks run later.
 // @function Future:set_result
-// @raise InvalidStateError when it is done already, or a Task
+// @param ... any number of values
+// @raise InvalidStateError when it is done, is a Task, or the loop is closed
 // @see asyncio.Future.set_result
 static int l_set_result(lua_State *L) {
   check_settable(L);
@@ -223,10 +224,10 @@ static int l_set_result(lua_State *L) {
   return 0;
 }
 
-/// Sets an error, any value: it is raised where the Future is awaited. Alias
-/// `set_exception`.
+/// Sets an error, raised where the Future is awaited. Alias `set_exception`.
 // @function Future:set_error
-// @raise InvalidStateError when it is done already, or a Task
+// @param e any value; a CancelledError cancels the Future
+// @raise InvalidStateError when it is done, is a Task, or the loop is closed
 // @see asyncio.Future.set_exception
 static int l_set_error(lua_State *L) {
   check_settable(L);
@@ -238,7 +239,7 @@ static int l_set_error(lua_State *L) {
 
 /// Cancels it: who awaits it gets a CancelledError.
 // @function Future:cancel
-// @param[opt] msg message of the CancelledError
+// @param[opt] msg string, message of the CancelledError
 // @return whether it was not done yet
 // @see asyncio.Future.cancel
 static int l_cancel(lua_State *L) {
@@ -258,7 +259,7 @@ static int l_cancel(lua_State *L) {
   return 1;
 }
 
-/// Whether it has a result or an error, or was cancelled.
+/// Tells whether it has a result or an error, or was cancelled.
 // @function Future:done
 // @see asyncio.Future.done
 static int l_done(lua_State *L) {
@@ -266,7 +267,7 @@ static int l_done(lua_State *L) {
   return 1;
 }
 
-/// Whether it was cancelled.
+/// Tells whether it was cancelled.
 // @function Future:cancelled
 // @see asyncio.Future.cancelled
 static int l_cancelled(lua_State *L) {
@@ -282,16 +283,16 @@ static Future *check_done(lua_State *L) {
   return f;
 }
 
-/// The values; raises the error where there is one.
+/// Gives the values that were set, or raises the error.
 // @function Future:result
-// @raise InvalidStateError when it is not done; CancelledError when cancelled
+// @raise its error; InvalidStateError when not done; CancelledError
 // @see asyncio.Future.result
 static int l_result(lua_State *L) {
   check_done(L);
   return future_push_result(L, 1);
 }
 
-/// The error, or nil. Alias `exception`.
+/// Gives the error, or nil. Alias `exception`.
 // @function Future:error
 // @raise InvalidStateError when it is not done; CancelledError when cancelled
 // @see asyncio.Future.exception
@@ -310,7 +311,7 @@ static int l_error(lua_State *L) {
 /// the Future is untouched.
 // @function Future:await
 // @return the values
-// @raise its error; CancelledError
+// @raise its error; Error in the Task itself; see Awaiting functions
 // @see asyncio.Future
 static int l_await(lua_State *L) {
   Future *f = check_self(L);
@@ -370,8 +371,11 @@ static void push_callbacks(Runtime *rt, lua_State *L) {
   lua_rawseti(L, -2, 1);
 }
 
-/// Has the loop call `fn(future)` once it is done.
+/// Has the loop call `fn(future)` once it is done, or on its next turn where it
+/// is; in a copy of the caller's context. `fn` cannot await.
 // @function Future:add_done_callback
+// @param fn function, or anything that can be called
+// @raise InvalidStateError when the loop is closed
 // @see asyncio.Future.add_done_callback
 static int l_add_done_callback(lua_State *L) {
   Future *f = check_self(L);
@@ -400,6 +404,7 @@ static bool handle_calls(lua_State *L, int handle, int fn) {
 
 /// Takes `fn` out of the callbacks.
 // @function Future:remove_done_callback
+// @param fn what was given to `add_done_callback`
 // @return how often it stood there
 // @see asyncio.Future.remove_done_callback
 static int l_remove_done_callback(lua_State *L) {
@@ -444,8 +449,9 @@ static int l_future(lua_State *L) {
   return 1;
 }
 
-/// Whether a value is a Future (a Task is one).
+/// Tells whether a value is a Future (a Task is one).
 // @function isfuture
+// @param value any
 // @see asyncio.isfuture
 static int l_isfuture(lua_State *L) {
   luaL_checkany(L, 1);

@@ -157,7 +157,7 @@ void handle_set_context(Runtime *rt, lua_State *L) {
 
 // ---- methods ---------------------------------------------------------------
 
-/// Takes the call back, unless it has run.
+/// Takes the call back, unless it has run. Twice is fine.
 // @function Handle:cancel
 // @see asyncio.Handle.cancel
 static int l_cancel(lua_State *L) {
@@ -173,7 +173,7 @@ static int l_cancel(lua_State *L) {
   return 0;
 }
 
-/// Whether it was cancelled.
+/// Tells whether it was cancelled.
 // @function Handle:cancelled
 // @see asyncio.Handle.cancelled
 static int l_cancelled(lua_State *L) {
@@ -181,9 +181,10 @@ static int l_cancelled(lua_State *L) {
   return 1;
 }
 
-/// When it is due, on the loop's clock; a TimerHandle only.
+/// Gives the time at which it is due; a TimerHandle only.
 // @function TimerHandle:when
 // @return seconds as `moonloop.time()` counts them
+// @raise InvalidStateError for a Handle of `call_soon`
 // @see asyncio.TimerHandle.when
 static int l_when(lua_State *L) {
   Handle *h = check_handle(L);
@@ -210,9 +211,14 @@ void handle_check_callable(lua_State *L, int arg) {
   lua_pop(L, 1);
 }
 
-/// Has the loop call `fn(...)` on its next turn, after what was queued before.
+/// Has the loop call `fn(...)` on its next turn, after what was queued before,
+/// in a copy of the caller's context. `fn` cannot await; its error goes to the
+/// exception handler.
 // @function Loop:call_soon
+// @param fn function, or anything that can be called
+// @param ... its arguments
 // @return Handle
+// @raise InvalidStateError when the loop is closed
 // @see asyncio.loop.call_soon
 static int l_call_soon(lua_State *L) { // loop fn args
   Runtime *rt = runtime_upvalue(L);
@@ -243,10 +249,14 @@ static double check_time(lua_State *L, int arg) {
   return seconds;
 }
 
-/// Has the loop call `fn(...)` in `delay` seconds, not earlier.
+/// Has the loop call `fn(...)` in `delay` seconds, not earlier; else as
+/// `call_soon`.
 // @function Loop:call_later
-// @param delay seconds
+// @param delay number, seconds; negative is 0
+// @param fn function, or anything that can be called
+// @param ... its arguments
 // @return TimerHandle
+// @raise InvalidStateError when the loop is closed
 // @see asyncio.loop.call_later
 static int l_call_later(lua_State *L) { // loop delay fn args
   Runtime *rt = runtime_upvalue(L);
@@ -254,10 +264,13 @@ static int l_call_later(lua_State *L) { // loop delay fn args
 }
 
 /// Has the loop call `fn(...)` at `when`; calls at equal times run in the order
-/// they were made.
+/// they were made. Else as `call_soon`.
 // @function Loop:call_at
-// @param when seconds as `moonloop.time()` counts them
+// @param when number, seconds as `moonloop.time()` counts them
+// @param fn function, or anything that can be called
+// @param ... its arguments
 // @return TimerHandle
+// @raise InvalidStateError when the loop is closed
 // @see asyncio.loop.call_at
 static int l_call_at(lua_State *L) { // loop when fn args
   return call_at(runtime_upvalue(L), L, check_time(L, 2));

@@ -10,8 +10,10 @@
 #include "error.h"
 #include "task.h"
 
-/// Monotonic seconds, read fresh (the virtual clock's while that is on).
+/// Gives the time now: monotonic, read fresh (the virtual clock's while that is
+/// on).
 // @function time
+// @return number, seconds since some point in the past
 // @see asyncio.loop.time
 static int l_time(lua_State *L) {
   lua_pushnumber(L, clock_now(runtime_upvalue(L)));
@@ -48,7 +50,8 @@ static int l_run_until(lua_State *L) { // task or nil, forever
   return 1;
 }
 
-/// Makes the run that is under way return after this turn.
+/// Makes the run that is under way return after this turn; where none is, the
+/// next one after its first. `moonloop.run` then cancels the main task.
 // @function Loop:stop
 // @see asyncio.loop.stop
 static int l_stop(lua_State *L) {
@@ -56,7 +59,7 @@ static int l_stop(lua_State *L) {
   return 0;
 }
 
-/// Whether the loop runs.
+/// Tells whether the loop runs.
 // @function Loop:is_running
 // @see asyncio.loop.is_running
 static int l_is_running(lua_State *L) {
@@ -65,6 +68,9 @@ static int l_is_running(lua_State *L) {
   return 1;
 }
 
+/// Tells whether the loop was closed and no run has opened it again.
+// @function Loop:is_closed
+// @see asyncio.loop.is_closed
 static int l_is_closed(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   lua_pushboolean(L, rt->closed || rt->loop_closed);
@@ -78,13 +84,14 @@ static int l_set_closed(lua_State *L) {
 
 /// Switches debug mode.
 // @function Loop:set_debug
+// @param on boolean
 // @see asyncio.loop.set_debug
 static int l_set_debug(lua_State *L) { // loop, on
   runtime_upvalue(L)->debug = lua_toboolean(L, 2);
   return 0;
 }
 
-/// Whether debug mode is on.
+/// Tells whether debug mode is on.
 // @function Loop:get_debug
 // @see asyncio.loop.get_debug
 static int l_get_debug(lua_State *L) {

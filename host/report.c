@@ -63,10 +63,10 @@ static void print_context(Runtime *rt, lua_State *L, int context) {
     fprintf(stderr, "created at %s\n", site);
 }
 
-/// What the loop does with errors that belong to nobody unless told otherwise:
-/// it writes message, error, traceback and where it was made to stderr.
+/// Writes message, error, traceback and where it was made to stderr: what the
+/// loop does with errors that belong to nobody unless told otherwise.
 // @function Loop:default_exception_handler
-// @param context table
+// @param context table, see `call_exception_handler`
 // @see asyncio.loop.default_exception_handler
 static int l_default_handler(lua_State *L) { // loop context
   luaL_checktype(L, 2, LUA_TTABLE);
@@ -246,9 +246,46 @@ static void link_untaken(Runtime *rt, Untaken *u) {
   rt->untaken = u;
 }
 
-static int report_untaken(lua_State *L) { // untaken's context
-  report_context(runtime_check(L), L);
+static const char PENDING_KEY; // registry: contexts that finalizers left
+
+// Reports what finalizers have left to report.
+static int report_pending(lua_State *L) {
+  Runtime *rt = runtime_check(L);
+  lua_settop(L, 0);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &PENDING_KEY) != LUA_TTABLE)
+    return 0;
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &PENDING_KEY);
+  lua_Integer n = luaL_len(L, 1);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    report_context(rt, L);
+  }
   return 0;
+}
+
+// Leaves the context on top to be reported. Not from here while the loop runs:
+// a finalizer comes in the middle of anything. context ->
+static void report_later(Runtime *rt, lua_State *L) {
+  bool first = lua_rawgetp(L, LUA_REGISTRYINDEX, &PENDING_KEY) != LUA_TTABLE;
+  if (first) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &PENDING_KEY);
+  }
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, luaL_len(L, -2) + 1);
+  lua_pop(L, 1);
+  if (!first)
+    return;
+  lua_pushcfunction(L, report_pending);
+  if (!rt->running) { // nobody would call the handle
+    lua_call(L, 0, 0);
+    return;
+  }
+  handle_new(rt, L, 0);
+  handle_schedule(rt, L);
 }
 
 static int untaken_gc(lua_State *L) {
@@ -259,18 +296,18 @@ static int untaken_gc(lua_State *L) {
   unlink_untaken(u);
   if (rt->closed)
     return 0;
-  // Not from here: a finalizer runs in the middle of anything.
-  lua_pushcfunction(L, report_untaken);
   lua_getiuservalue(L, 1, UNTAKEN_CONTEXT);
-  handle_new(rt, L, 1);
-  handle_schedule(rt, L);
+  report_later(rt, L);
   return 0;
 }
 
+// The collector may have cleared what is found by address already, with the
+// finalizer, which reports too, still to come.
 static int report_one(lua_State *L) { // untaken, light
   Untaken *u = lua_touserdata(L, 1);
   lua_rawgetp(L, LUA_REGISTRYINDEX, UNTAKEN_CLASS);
-  lua_rawgetp(L, -1, u);
+  if (lua_rawgetp(L, -1, u) != LUA_TUSERDATA)
+    return 0;
   unlink_untaken(u);
   if (lua_getiuservalue(L, -1, UNTAKEN_CONTEXT) == LUA_TTABLE)
     report_context(u->rt, L);
@@ -369,6 +406,10 @@ static int l_report_untaken(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   int first = (int)luaL_checkinteger(L, 1);
   int last = (int)luaL_checkinteger(L, 2);
+  if (rt->untaken) // so that finalizers that are due come now
+    lua_gc(L, LUA_GCCOLLECT, 0);
+  lua_pushcfunction(L, report_pending);
+  lua_call(L, 0, 0);
   Untaken *oldest_first = NULL;
   for (Untaken *u = rt->untaken; u; u = u->next)
     oldest_first = u;
@@ -384,7 +425,8 @@ static int l_report_untaken(lua_State *L) {
 
 /// Replaces what the loop does with errors that belong to nobody.
 // @function Loop:set_exception_handler
-// @param handler function(loop, context), or nil for the default
+// @param handler function(loop, context), or nil for the default; it cannot
+// await, and where it raises the default does its work
 // @see asyncio.loop.set_exception_handler
 static int l_set_handler(lua_State *L) { // loop handler
   Runtime *rt = runtime_upvalue(L);
@@ -397,7 +439,7 @@ static int l_set_handler(lua_State *L) { // loop handler
   return 0;
 }
 
-/// The exception handler that was set, or nil.
+/// Gives the exception handler that was set, or nil.
 // @function Loop:get_exception_handler
 // @see asyncio.loop.get_exception_handler
 static int l_get_handler(lua_State *L) {
@@ -408,9 +450,12 @@ static int l_get_handler(lua_State *L) {
   return 1;
 }
 
-/// Reports something by way of the exception handler.
+/// Reports something by way of the exception handler. Raises nothing.
 // @function Loop:call_exception_handler
-// @param context table: `message`, `error`, ...
+// @param context table. The default handler reads `message` (string), `error`
+// (any value), `traceback` (string; else the error's) and `created_at` (string,
+// "file:line"); others also get `task`, `future`, `handle`, `stream`, where the
+// loop knows them
 // @see asyncio.loop.call_exception_handler
 static int l_call_handler(lua_State *L) { // loop context
   luaL_checktype(L, 2, LUA_TTABLE);

@@ -371,7 +371,7 @@ static void init(Runtime *rt, Task *t, lua_State *co) {
   t->co = co;
 }
 
-// Pops function and arguments, pushes the Task; it is not queued yet.
+// Pops function and arguments, pushes the Task; it is not linked or queued yet.
 static Task *create(Runtime *rt, lua_State *L, int nargs, bool from_library) {
   int slot;
   lua_State *co = coroutine_acquire(rt, L, &slot);
@@ -389,12 +389,12 @@ static Task *create(Runtime *rt, lua_State *L, int nargs, bool from_library) {
   lua_pushcfunction(co, error_handler);
   lua_insert(L, -nargs - 2); // task f args
   lua_xmove(L, co, nargs + 1);
-  link_task(rt, t);
   return t;
 }
 
 Task *task_new(Runtime *rt, lua_State *L, int nargs) {
   Task *t = create(rt, L, nargs, false);
+  link_task(rt, t);
   ready_push(rt, &t->ready);
   return t;
 }
@@ -412,36 +412,30 @@ static void start_eagerly(Runtime *rt, lua_State *L, Task *t) {
   rt->budget = budget;
 }
 
-static void apply_options(Runtime *rt, lua_State *L, int opts, int self) {
-  lua_getfield(L, opts, "context");
-  if (!lua_isnil(L, -1)) {
+// Gives the new task on top, which is not linked yet, the name at 1 and the
+// context at 2, where they are not nil.
+static void apply_options(Runtime *rt, lua_State *L) {
+  if (!lua_isnil(L, 2)) {
     rt->has_contexts = true;
-    lua_setiuservalue(L, self, TASK_CONTEXT);
-  } else {
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, TASK_CONTEXT);
+  }
+  if (!lua_isnil(L, 1)) {
+    task_push_extras(L, -1, true);
+    lua_pushvalue(L, 1);
+    lua_setfield(L, -2, "name");
     lua_pop(L, 1);
   }
-  if (lua_getfield(L, opts, "name") != LUA_TNIL) {
-    task_push_extras(L, self, true);
-    lua_insert(L, -2);
-    lua_setfield(L, -2, "name");
-  }
-  lua_pop(L, 1);
 }
 
-// Makes a task of a function and its arguments, with checked options at 1 (or
-// nil). -> task
-int task_l_new(lua_State *L) { // opts f args
+// Makes a task of a function and its arguments, with checked options. -> task
+int task_l_new(lua_State *L) { // name context eager_start f args
   Runtime *rt = runtime_upvalue(L);
   runtime_check_open(rt, L);
-  Task *t = create(rt, L, lua_gettop(L) - 2, true);
-  bool eager = false;
-  if (lua_istable(L, 1)) {
-    apply_options(rt, L, 1, 2);
-    lua_getfield(L, 1, "eager_start");
-    eager = lua_toboolean(L, -1);
-    lua_settop(L, 2);
-  }
-  if (eager)
+  Task *t = create(rt, L, lua_gettop(L) - 4, true);
+  apply_options(rt, L);
+  link_task(rt, t);
+  if (lua_toboolean(L, 3))
     start_eagerly(rt, L, t);
   else
     ready_push(rt, &t->ready);

@@ -28,7 +28,7 @@ describe("moonloop script.lua", function()
     assert.equal("true\ttrue\ttrue\n", out)
   end)
 
-  it("gives the arguments as ... and in arg, the command's own below 0", function()
+  it("gives the arguments as ... and in arg, the command's own below 0 #bare", function()
     local folder <close> = script.folder()
     folder:write("s.lua", [[
       print(select("#", ...), ...)

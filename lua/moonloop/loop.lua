@@ -98,7 +98,7 @@ function Loop.run_until_complete(_, aw)
   if core.is_running() then
     core.raise("InvalidStateError", "the loop is running already")
   end
-  local task = core.task_new(nil, tasks.await, aw)
+  local task = core.task_new(nil, nil, false, tasks.await, aw)
   core.take(task)
   if core.run_until(task, true) ~= "done" then
     task:cancel()

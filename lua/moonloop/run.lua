@@ -110,7 +110,7 @@ local function wind_up(first, last, timeout)
   end
   if #left > 0 or #core.unsent_streams(first, last) > 0 then
     local reaper
-    reaper = core.task_new({ name = "shutdown" }, function()
+    reaper = core.task_new("shutdown", nil, false, function()
       cancel_all(first, last, reaper)
     end)
     core.set_run(reaper, -1)
@@ -179,7 +179,7 @@ local function run_outermost(opts, fn, ...)
   local number, outer = begin_run(), core.run_id()
   core.run_id(number)
   local timeout = opts.shutdown_timeout or SHUTDOWN_TIMEOUT
-  local main = core.task_new({ name = "main" }, fn, ...)
+  local main = core.task_new("main", nil, false, fn, ...)
   core.set_run(main, number)
   core.take(main)
   current.main, current.exit_status = main, nil
@@ -204,7 +204,7 @@ end
 
 local function run_nested(fn, ...)
   local number = begin_run()
-  local main = core.task_new({ name = "run" }, fn, ...)
+  local main = core.task_new("run", nil, false, fn, ...)
   core.set_run(main, number)
   core.take(main)
   local _ <close> = setmetatable({}, { __close = function() finish_nested(number) end })

@@ -74,14 +74,14 @@ local function on_handler_end(self, task)
     stream:close()
   end
   if stream:fileno() < 0 then return forget(self, task) end
-  core.task_new({ name = "close" }, function() -- until its data is out
+  core.task_new("close", nil, false, function() -- until its data is out
     local _ <close> = setmetatable({}, { __close = function() forget(self, task) end })
     core.pcall(stream.wait_closed, stream)
   end)
 end
 
 local function serve_connection(self, stream)
-  local task = core.task_new(nil, self.handler, stream, stream)
+  local task = core.task_new(nil, nil, false, self.handler, stream, stream)
   self.connections[task] = stream
   self.count = self.count + 1
   core.on_end(task, self.on_end)
@@ -237,7 +237,7 @@ function Server:start_serving()
   if self.serving then return end
   self.serving = true
   for i, socket in ipairs(self.listeners) do
-    local task = core.task_new({ name = "accept" }, accept_all, self, socket)
+    local task = core.task_new("accept", nil, false, accept_all, self, socket)
     self.acceptors[i] = core.set_internal(task)
   end
 end

@@ -18,7 +18,7 @@ end
 -- `create_task` comes here when its first argument is not a function.
 local function create_task_with(first, ...)
   if options.is_callable(first) then
-    return core.task_new(nil, callable_as_function(first), ...)
+    return core.task_new(nil, nil, false, callable_as_function(first), ...)
   end
   if type(first) ~= "table" then options.check_callable(1, "create_task", first) end
   local opts = options.check(1, "create_task", first, OPTIONS)
@@ -26,7 +26,8 @@ local function create_task_with(first, ...)
     options.bad_argument(1, "create_task", "option 'context': Context expected")
   end
   options.check_callable(2, "create_task", (...))
-  return core.task_new(opts, callable_as_function((...)), select(2, ...))
+  return core.task_new(opts.name, opts.context, opts.eager_start,
+    callable_as_function((...)), select(2, ...))
 end
 
 M.create_task = core.make_create_task(create_task_with)
@@ -51,7 +52,7 @@ function M.await(aw)
   if core.isfuture(aw) then return core.await_future(aw) end
   options.check_callable(1, "await", aw)
   core.check()
-  return M.await_own(core.task_new(nil, callable_as_function(aw)))
+  return M.await_own(core.task_new(nil, nil, false, callable_as_function(aw)))
 end
 
 local deferred_mt = { __name = "moonloop.Deferred" }

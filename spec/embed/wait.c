@@ -71,7 +71,7 @@ static int l_nap(lua_State *L) {
 }
 
 static int l_work(lua_State *L) {
-  return start(L, new_operation(L, 0.01), abort_not_yet);
+  return start(L, new_operation(L, 0.1), abort_not_yet);
 }
 
 static int l_fail(lua_State *L) {
