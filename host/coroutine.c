@@ -390,8 +390,10 @@ static const luaL_Reg replacements[] = {
 };
 
 /// Replaces `coroutine.resume`, `wrap`, `status` and `close` by ones through
-/// which an await passes. The command has done so already.
+/// which an await passes, and `yield` by one that raises in a task's own body.
+/// The command has done so already.
 // @function patch_coroutines
+// @see coroutine.resume
 static int l_patch_coroutines(lua_State *L) {
   lua_getglobal(L, LUA_COLIBNAME);
   luaL_checktype(L, -1, LUA_TTABLE);

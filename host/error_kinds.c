@@ -100,7 +100,7 @@ static void copy_fields(lua_State *L, int from, int to) {
 // @type Error
 // @field kind string, the name of its class
 // @field message string
-// @field traceback string, of where it was raised; has the task it came from
+// @field traceback string, of where it was made or raised
 // @field[opt] code string: "ECONNREFUSED" (OSError), "EAI_NONAME" (DNSError)
 // @field[opt] errno integer, of an OSError
 // @field[opt] cause the error it came from, where its maker gave one
@@ -109,7 +109,7 @@ static void copy_fields(lua_State *L, int from, int to) {
 // @field[opt] tasks of a DeadlockError: list of {name=, awaiting=, traceback=}
 // @field[opt] partial string, the bytes an IncompleteReadError has got
 // @field[opt] expected integer, the bytes `readexactly` wanted
-// @field[opt] consumed integer, the bytes a LimitOverrunError has looked through
+// @field[opt] consumed integer, the bytes a LimitOverrunError has looked at
 
 /// Makes an Error object of a kind: `moonloop.TimeoutError:new("too late")`.
 // @function Error:new

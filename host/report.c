@@ -450,12 +450,11 @@ static int l_get_handler(lua_State *L) {
   return 1;
 }
 
-/// Reports something by way of the exception handler. Raises nothing.
+/// Reports something by way of the exception handler.
 // @function Loop:call_exception_handler
 // @param context table. The default handler reads `message` (string), `error`
 // (any value), `traceback` (string; else the error's) and `created_at` (string,
-// "file:line"); others also get `task`, `future`, `handle`, `stream`, where the
-// loop knows them
+// "file:line"); the loop adds `task`, `handle` or `stream`, where it knows them
 // @see asyncio.loop.call_exception_handler
 static int l_call_handler(lua_State *L) { // loop context
   luaL_checktype(L, 2, LUA_TTABLE);

@@ -221,11 +221,15 @@ static int finish_run(lua_State *L, int status, lua_KContext ctx) {
   return lua_gettop(L) - 1;
 }
 
-/// Runs `fn(...)` in this scope. Awaits.
+/// Runs `fn(...)` in this scope. Awaits if `fn` does.
 // @function CancelScope:run
+// @param fn function
+// @param ... its arguments
 // @return true and what `fn` returned, or false when this scope's own
 // cancellation (or deadline) ended it
-// @raise what `fn` raises; InvalidStateError when it was run before
+// @raise what `fn` raises; InvalidStateError when it was run before; Error
+// outside a task
+// @see trio.CancelScope
 static int l_scope_run(lua_State *L) {
   CancelScope *cs = check_scope(L);
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -240,7 +244,8 @@ static int l_scope_run(lua_State *L) {
 
 /// Cancels what runs in the scope, from anywhere; does not wait.
 // @function CancelScope:cancel
-// @param[opt] msg message of the CancelledError
+// @param[opt] msg string, message of the CancelledError
+// @see trio.CancelScope.cancel
 static int l_scope_cancel(lua_State *L) {
   CancelScope *cs = check_scope(L);
   scope_cancel(cs->rt, L, &cs->scope, 2);
@@ -305,10 +310,13 @@ static int l_scope_gc(lua_State *L) {
   return 0;
 }
 
-/// A scope that can be cancelled.
+/// Makes a scope that can be cancelled. Its fields: `deadline` (may be set),
+/// `shield`, `cancel_called`, `cancelled_caught`.
 // @function core.cancel_scope
-// @param deadline seconds on the loop's clock, or nil
-// @param shield whether cancellation from outside is held back
+// @param[opt] deadline number, seconds as `moonloop.time()` counts them
+// @param[opt] shield boolean: whether cancellation from outside is held back
+// @return CancelScope
+// @see trio.CancelScope
 static int l_cancel_scope(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   double deadline = luaL_optnumber(L, 1, INFINITY);

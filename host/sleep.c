@@ -75,6 +75,7 @@ static double check_seconds(lua_State *L, int arg) {
 // @param seconds number; negative is 0
 // @param[opt] result value to return
 // @return result
+// @raise see Awaiting functions
 // @see asyncio.sleep
 static int l_sleep(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
@@ -84,9 +85,12 @@ static int l_sleep(lua_State *L) {
   return sleep_until(rt, L, clock_now(rt) + seconds);
 }
 
-/// Suspends the task until the loop's clock shows `when`. Awaits.
+/// Suspends the task until the loop's clock shows `when`. Awaits, also where
+/// that is past: then every ready task runs once.
 // @function sleep_until
-// @param when seconds as `moonloop.time()` counts them
+// @param when number, seconds as `moonloop.time()` counts them
+// @raise see Awaiting functions
+// @see trio.sleep_until
 static int l_sleep_until(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   double when = check_seconds(L, 1);
@@ -109,8 +113,10 @@ static void describe_forever(Runtime *rt, moonloop_wait *w, char *text,
   snprintf(text, size, "sleep forever");
 }
 
-/// Suspends the task until it is cancelled. Awaits.
+/// Suspends the task until it is cancelled. Awaits, and is no deadlock.
 // @function sleep_forever
+// @raise see Awaiting functions
+// @see trio.sleep_forever
 static int l_sleep_forever(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   return moonloop_await(

@@ -444,9 +444,14 @@ int task_l_new(lua_State *L) { // name context eager_start f args
 
 /// Makes a task of `fn(...)`. It first runs when its creator waits.
 // @function create_task
-// @param[opt] opts `name`, `context`, `eager_start`
-// @param fn function, or a table with `__call`
+// @param[opt] opts table: `name` (string), `context` (Context, used itself, not
+// copied), `eager_start` (boolean: run at once up to the first wait, where a
+// task creates it)
+// @param fn function, or anything that can be called
+// @param ... its arguments
 // @return Task
+// @raise bad argument for an option that does not exist or of another type;
+// InvalidStateError when the loop is closed
 // @see asyncio.create_task
 int task_l_create(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);

@@ -68,7 +68,7 @@ void task_push_site(lua_State *L, int self) {
 /// Requests cancellation: the await under way in the task, and every later one,
 /// raises CancelledError. Does not wait for it.
 // @function Task:cancel
-// @param[opt] msg message of the CancelledError
+// @param[opt] msg string, message of the CancelledError
 // @return true while the task runs, false when it has ended
 // @see asyncio.Task.cancel
 static int l_cancel(lua_State *L) {
@@ -83,8 +83,9 @@ static int l_cancel(lua_State *L) {
   return 1;
 }
 
-/// How many cancellations were requested and not taken back.
+/// Counts the cancellations that were requested and not taken back.
 // @function Task:cancelling
+// @return integer
 // @see asyncio.Task.cancelling
 static int l_cancelling(lua_State *L) {
   lua_pushinteger(L, task_check(L, 1)->cancelling);
@@ -93,7 +94,7 @@ static int l_cancelling(lua_State *L) {
 
 /// Takes one request back; at 0 the task is free to wait again.
 // @function Task:uncancel
-// @return how many are left
+// @return integer, how many are left
 // @see asyncio.Task.uncancel
 static int l_uncancel(lua_State *L) {
   Task *t = task_check(L, 1);
@@ -103,8 +104,9 @@ static int l_uncancel(lua_State *L) {
   return 1;
 }
 
-/// The task's name.
+/// Gives the task's name, "Task-" and a number where it was given none.
 // @function Task:get_name
+// @return string
 // @see asyncio.Task.get_name
 static int l_get_name(lua_State *L) {
   task_check(L, 1);
@@ -114,6 +116,7 @@ static int l_get_name(lua_State *L) {
 
 /// Names the task.
 // @function Task:set_name
+// @param name string
 // @see asyncio.Task.set_name
 static int l_set_name(lua_State *L) {
   task_check(L, 1);
@@ -133,8 +136,9 @@ static int l_context_of(lua_State *L) {
   return 1;
 }
 
-/// The Lua traceback of the task now, also while it is suspended.
+/// Gives the Lua traceback of the task now, also while it is suspended.
 // @function Task:get_stack
+// @return string
 // @see asyncio.Task.get_stack
 static int l_get_stack(lua_State *L) {
   Task *t = task_check(L, 1);
@@ -156,8 +160,10 @@ static int l_print_stack(lua_State *L) {
   return 0;
 }
 
-/// What the task waits for, in words.
+/// Says what the task waits for: "sleep 0.8s", "read tcp 127.0.0.1:80".
 // @function Task:awaiting
+// @return string: "running" and "ended" where it waits for nothing
+// @see asyncio.capture_call_graph
 static int l_awaiting(lua_State *L) {
   Task *t = task_check(L, 1);
   char text[128];
@@ -177,8 +183,9 @@ static int l_tostring(lua_State *L) {
 
 // ---- functions -------------------------------------------------------------
 
-/// The task that runs now, or nil.
+/// Gives the task that runs now.
 // @function current_task
+// @return Task, nil outside any
 // @see asyncio.current_task
 static int l_current_task(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
@@ -188,8 +195,9 @@ static int l_current_task(lua_State *L) {
   return 1;
 }
 
-/// The unfinished tasks, oldest first.
+/// Lists the unfinished tasks.
 // @function all_tasks
+// @return list of Tasks, oldest first
 // @see asyncio.all_tasks
 static int l_all_tasks(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
@@ -214,8 +222,12 @@ static void check_awaitable(Runtime *rt, lua_State *L) {
   lua_replace(L, 1);
 }
 
-/// A Future as it is; a function made a task.
+/// Gives back a Future as it is, and makes a task of a function.
 // @function ensure_future
+// @param aw Future, Task or function
+// @return Future or Task
+// @raise bad argument for anything else; InvalidStateError for a function when
+// the loop is closed
 // @see asyncio.ensure_future
 static int l_ensure_future(lua_State *L) {
   check_awaitable(runtime_upvalue(L), L);

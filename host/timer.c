@@ -14,6 +14,8 @@
 
 enum { ARITY = 4, FIRES_PER_LOOK = 64 };
 static const double BITE_SECONDS = 0.001;
+// What lies farther ahead means "never"; seconds are lost beside such a number.
+static const double LONGEST_JUMP = 1e10;
 
 static double real_now(void) {
   struct timespec ts;
@@ -148,8 +150,9 @@ static void jump(Runtime *rt) {
   TimerHeap *h = &rt->timers;
   if (rt->ready.head || rt->events != h->event_mark || h->pending > 0)
     return;
-  if (h->count > h->weak && h->entries[1].when > h->virtual_now)
-    h->virtual_now = h->entries[1].when;
+  double when = h->count > h->weak ? h->entries[1].when : 0;
+  if (when > h->virtual_now && when - h->virtual_now < LONGEST_JUMP)
+    h->virtual_now = when;
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents) {

@@ -149,21 +149,32 @@ static int add(lua_State *L, int events) { // loop fd fn args
   return 0;
 }
 
-/// Has the loop call `fn(...)` whenever the descriptor is readable.
+/// Has the loop call `fn(...)` whenever the descriptor is readable. `fn` cannot
+/// await; its error goes to the exception handler. The descriptor stays the
+/// caller's, who removes the callback before closing it.
 // @function Loop:add_reader
 // @param fd integer, or an object with `fileno()` or `getfd()`
 // @param fn function; replaces the one that was there
-// @raise OSError when the descriptor is not open
+// @param ... its arguments
+// @raise OSError when the descriptor is not open; InvalidStateError when the
+// loop is closed
 // @see asyncio.loop.add_reader
 static int l_add_reader(lua_State *L) { return add(L, EV_READ); }
 
-/// Has the loop call `fn(...)` whenever the descriptor is writable.
+/// Has the loop call `fn(...)` whenever the descriptor is writable; else as
+/// `add_reader`.
 // @function Loop:add_writer
+// @param fd integer, or an object with `fileno()` or `getfd()`
+// @param fn function; replaces the one that was there
+// @param ... its arguments
+// @raise OSError when the descriptor is not open; InvalidStateError when the
+// loop is closed
 // @see asyncio.loop.add_writer
 static int l_add_writer(lua_State *L) { return add(L, EV_WRITE); }
 
 /// Stops watching for reading.
 // @function Loop:remove_reader
+// @param fd integer, or an object with `fileno()` or `getfd()`
 // @return whether there was a callback
 // @see asyncio.loop.remove_reader
 static int l_remove_reader(lua_State *L) {
@@ -173,6 +184,7 @@ static int l_remove_reader(lua_State *L) {
 
 /// Stops watching for writing.
 // @function Loop:remove_writer
+// @param fd integer, or an object with `fileno()` or `getfd()`
 // @return whether there was a callback
 // @see asyncio.loop.remove_writer
 static int l_remove_writer(lua_State *L) {

@@ -124,7 +124,8 @@ static void abort_stream(Stream *s) {
   stream_finish_close(s);
 }
 
-/// Flushes what is queued, then closes. Does not wait for it. Twice is fine.
+/// Flushes what is queued, then closes. Does not wait for it. Twice is fine. A
+/// task that reads or waits to write gets an InvalidStateError.
 // @function Stream:close
 // @see asyncio.StreamWriter.close
 static int l_close(lua_State *L) {
@@ -132,7 +133,7 @@ static int l_close(lua_State *L) {
   return 0;
 }
 
-/// Closes at once; unsent data is dropped.
+/// Closes at once and drops unsent data. Twice is fine.
 // @function Stream:abort
 // @see asyncio.WriteTransport.abort
 static int l_abort(lua_State *L) {
@@ -176,13 +177,14 @@ static int wait_closed(lua_State *L, Stream *s, moonloop_abort_fn abort_fn) {
 
 /// Waits until the stream is closed and its data out. Awaits.
 // @function Stream:wait_closed
-// @raise the error that kept queued data from being sent
+// @raise BrokenPipeError, ConnectionResetError or another OSError that kept
+// queued data from being sent; see Awaiting functions
 // @see asyncio.StreamWriter.wait_closed
 static int l_wait_closed(lua_State *L) {
   return wait_closed(L, stream_check_any(L), abort_wait_closed);
 }
 
-/// Whether it is closed, or closing.
+/// Tells whether it is closed, or closing.
 // @function Stream:is_closing
 // @see asyncio.StreamWriter.is_closing
 static int l_is_closing(lua_State *L) {
@@ -191,7 +193,12 @@ static int l_is_closing(lua_State *L) {
   return 1;
 }
 
-// A block was left: by an error or a cancellation what is unsent is dropped.
+/// Closes when the block is left, and waits until the data is out; after an
+/// error or a cancellation it aborts instead, and also when it is cancelled
+/// while it waits. Outside a task it does not wait. Awaits.
+// @function Stream:__close
+// @raise as `wait_closed`
+// @see contextlib.aclosing
 static int l_close_variable(lua_State *L) { // stream error
   Stream *s = stream_check_any(L);
   if (!lua_isnoneornil(L, 2)) {
@@ -245,9 +252,9 @@ static void push_sockname(lua_State *L, const Stream *s) {
 
 /// Asks about what is below the stream.
 // @function Stream:get_extra_info
-// @param name "peername" or "sockname"
-// @param[opt] default returned for what is not known
-// @return {host=, port=}
+// @param name string: "peername" or "sockname"
+// @param[opt] default any value, returned for what is not known
+// @return {host= (string), port= (integer)}
 // @see asyncio.BaseTransport.get_extra_info
 static int l_get_extra_info(lua_State *L) {
   Stream *s = stream_check_any(L);
@@ -264,8 +271,10 @@ static int l_get_extra_info(lua_State *L) {
   return 1;
 }
 
-/// The descriptor, or -1 when closed. It stays the stream's.
+/// Gives the descriptor, which stays the stream's.
 // @function Stream:fileno
+// @return integer, -1 when closed
+// @see socket.socket.fileno
 static int l_fileno(lua_State *L) {
   lua_pushinteger(L, stream_check_any(L)->fd);
   return 1;

@@ -315,10 +315,11 @@ static size_t check_size(lua_State *L, int arg) {
 
 /// Reads some bytes. Awaits until there is at least one.
 // @function Stream:read
-// @param[opt] n how many at most; without it everything until end of file
+// @param[opt] n integer, bytes at most; without it all until end of file
 // @return string, nil at end of file ("" without `n`)
-// @raise ConnectionResetError, ...; InvalidStateError when closed, or while
-// another task reads
+// @raise ConnectionResetError, TimeoutError (the peer is out of reach) or
+// another OSError; InvalidStateError when closed, also while it waits, or while
+// another task reads; see Awaiting functions
 // @see asyncio.StreamReader.read
 static int l_read(lua_State *L) {
   Stream *s = check_readable(L);
@@ -337,9 +338,10 @@ static int l_read(lua_State *L) {
 
 /// Reads exactly `n` bytes. Awaits.
 // @function Stream:readexactly
+// @param n integer, bytes
 // @return string, nil at end of file
 // @raise IncompleteReadError with `partial` and `expected` when the stream ends
-// before
+// before; else as `read`
 // @see asyncio.StreamReader.readexactly
 static int l_readexactly(lua_State *L) {
   Stream *s = check_readable(L);
@@ -381,10 +383,12 @@ static void check_list(lua_State *L, Separators *seps) {
 
 /// Reads up to and with a separator. Awaits.
 // @function Stream:readuntil
-// @param separator string, or a list of strings (the first to end wins)
+// @param[opt="\n"] separator string, or a list of strings (the first to end
+// wins)
 // @return string, nil at end of file
-// @raise IncompleteReadError with `partial`; LimitOverrunError when none comes
-// within the option `limit`: the data stays readable
+// @raise IncompleteReadError with `partial` when the stream ends before;
+// LimitOverrunError when none comes within the option `limit` (bytes): the data
+// stays readable; else as `read`
 // @see asyncio.StreamReader.readuntil
 static int l_readuntil(lua_State *L) {
   Stream *s = check_readable(L);
@@ -411,6 +415,7 @@ static int l_readuntil(lua_State *L) {
 // @function Stream:readline
 // @return string, nil at end of file
 // @raise LimitOverrunError when the line is longer than the option `limit`
+// (bytes): the data stays readable; else as `read`
 // @see asyncio.StreamReader.readline
 static int l_readline(lua_State *L) {
   Stream *s = check_readable(L);
@@ -420,7 +425,7 @@ static int l_readline(lua_State *L) {
   return perform(L, s);
 }
 
-/// Whether the peer's end of file was reached and everything has been read.
+/// Tells whether the peer's end of file was reached and everything was read.
 // @function Stream:at_eof
 // @see asyncio.StreamReader.at_eof
 static int l_at_eof(lua_State *L) {

@@ -311,9 +311,11 @@ static int perform_write(lua_State *L, Stream *s) {
 /// or other tasks wait to write, before it queues anything; then returns as
 /// soon as everything is sent or queued.
 // @function Stream:write
-// @param data string, or number; further ones follow it
+// @param data string, or number
+// @param ... further ones
 // @raise BrokenPipeError after the peer closed, ConnectionResetError after a
-// reset, InvalidStateError after `close` or `write_eof`
+// reset, another OSError; InvalidStateError after `close`, `abort` or
+// `write_eof`; see Awaiting functions
 // @see asyncio.StreamWriter.write
 static int l_write(lua_State *L) {
   Stream *s = stream_check_any(L);
@@ -342,6 +344,8 @@ static void unpack_list(lua_State *L) {
 
 /// Writes the strings of a list. Awaits as `write` does.
 // @function Stream:writelines
+// @param list list of strings or numbers
+// @raise as `write`
 // @see asyncio.StreamWriter.writelines
 static int l_writelines(lua_State *L) {
   Stream *s = stream_check_any(L);
@@ -350,9 +354,14 @@ static int l_writelines(lua_State *L) {
   return perform_write(L, s);
 }
 
-/// Writes if that needs no waiting.
+/// Writes strings if that needs no waiting: all of them or none.
 // @function Stream:try_write
+// @param data string, or number
+// @param ... further ones
 // @return whether the data was sent or queued
+// @raise BrokenPipeError, ConnectionResetError, OSError, InvalidStateError as
+// `write`
+// @see asyncio.WriteTransport.write
 static int l_try_write(lua_State *L) {
   Stream *s = stream_check_any(L);
   luaL_checkany(L, 2);
@@ -393,6 +402,9 @@ static void describe_drain(Runtime *rt, moonloop_wait *w, char *text,
 /// Waits until the write buffer has drained below its low-water mark (16 KiB),
 /// if it is over the high-water mark. Awaits.
 // @function Stream:drain
+// @raise BrokenPipeError, ConnectionResetError or another OSError that a write
+// met; InvalidStateError when closed, also while it waits; see Awaiting
+// functions
 // @see asyncio.StreamWriter.drain
 static int l_drain(lua_State *L) {
   Stream *s = stream_check(L);
@@ -410,8 +422,10 @@ static int l_drain(lua_State *L) {
 }
 
 /// Says that nothing more will be written, after what is queued; reading goes
-/// on.
+/// on. Twice is fine.
 // @function Stream:write_eof
+// @raise BrokenPipeError, ConnectionResetError, OSError as `write`;
+// InvalidStateError when closed
 // @see asyncio.StreamWriter.write_eof
 static int l_write_eof(lua_State *L) {
   Stream *s = stream_check(L);
@@ -426,7 +440,7 @@ static int l_write_eof(lua_State *L) {
   return 0;
 }
 
-/// Whether `write_eof` is possible here.
+/// Tells whether `write_eof` is possible here.
 // @function Stream:can_write_eof
 // @see asyncio.StreamWriter.can_write_eof
 static int l_can_write_eof(lua_State *L) {

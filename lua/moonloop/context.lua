@@ -61,7 +61,8 @@ end
 
 --- Makes a context variable.
 -- @param name string
--- @param[opt] default value of `get` where nothing was set
+-- @param[opt] default any value: that of `get` where nothing was set
+-- @return ContextVar
 -- @see contextvars.ContextVar
 function M.ContextVar(name, ...)
   options.check_type(1, "ContextVar", name, "string")
@@ -69,9 +70,10 @@ function M.ContextVar(name, ...)
     var_mt)
 end
 
---- The value in the current context, else `default`, else the variable's own
--- default, else nil.
+--- Gives the value in the current context.
 -- @function ContextVar:get
+-- @param[opt] default any value, returned where nothing was set
+-- @return the value, else `default`, else the variable's own default, else nil
 -- @see contextvars.ContextVar.get
 function ContextVar:get(...)
   check_var("get", self)
@@ -85,6 +87,7 @@ end
 
 --- Sets it in the current context: the task's own, or the callback's.
 -- @function ContextVar:set
+-- @param value any, also nil
 -- @return token for `reset`
 -- @see contextvars.ContextVar.set
 function ContextVar:set(value)
@@ -99,6 +102,7 @@ end
 
 --- Puts back what was there before the `set` that gave the token.
 -- @function ContextVar:reset
+-- @param token what `set` returned
 -- @raise Error when the token is another variable's, of another context, or used
 -- @see contextvars.ContextVar.reset
 function ContextVar:reset(token)
@@ -115,7 +119,7 @@ function ContextVar:reset(token)
   set_values(with(current_values(), self, token.old))
 end
 
---- A copy of the current context.
+--- Copies the current context.
 -- @return Context
 -- @see contextvars.copy_context
 function M.copy_context()
@@ -135,9 +139,12 @@ local function leave(self, previous, ...)
   return ...
 end
 
---- Runs `fn(...)` in this context: what it sets stays in it. `fn` may await.
+--- Runs `fn(...)` in this context: what it sets stays in it. Awaits if `fn` does.
 -- @function Context:run
+-- @param fn function, or anything that can be called
+-- @param ... its arguments
 -- @return what `fn` returns
+-- @raise what `fn` raises; InvalidStateError while another call runs in it
 -- @see contextvars.Context.run
 function Context:run(fn, ...)
   check_context("run", self)
@@ -150,8 +157,10 @@ function Context:run(fn, ...)
   return fn(...)
 end
 
---- A variable's value in this context.
+--- Gives a variable's value in this context.
 -- @function Context:get
+-- @param var ContextVar
+-- @return the value, else the variable's default, else nil
 -- @see contextvars.Context.get
 function Context:get(var)
   check_context("get", self)
@@ -164,7 +173,10 @@ end
 
 M.is_context = is_context
 
--- A task's context as an object: the one it was given, or one of what it has.
+--- Gives a task's context: the one it was given, or a copy of what it has.
+-- @function Task:get_context
+-- @return Context
+-- @see asyncio.Task.get_context
 function M.context_of(task)
   local context = core.context_of(task)
   if is_context(context) then return context end

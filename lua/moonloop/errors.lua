@@ -23,8 +23,9 @@ end
 
 --- Divides the group, nested groups included, by kind.
 -- @function ErrorGroup:split
--- @param kind name or class
+-- @param kind string (the kind's name) or class
 -- @return the group of the errors of that kind (nil: none), that of the rest
+-- @raise bad argument when there is no such kind
 -- @see BaseExceptionGroup.split
 function ErrorGroup:split(kind)
   check_self(self, "split")
@@ -43,9 +44,11 @@ function ErrorGroup:split(kind)
   return derive(self, matching), derive(self, rest)
 end
 
---- The group of the errors of a kind, or nil.
+--- Picks the errors of a kind, nested groups included.
 -- @function ErrorGroup:subgroup
--- @param kind name or class
+-- @param kind string (the kind's name) or class
+-- @return ErrorGroup, nil when there are none
+-- @raise bad argument when there is no such kind
 -- @see BaseExceptionGroup.subgroup
 function ErrorGroup:subgroup(kind)
   check_self(self, "subgroup")

@@ -2,6 +2,23 @@
 -- The module table. What nearly every program uses is there from the start; the
 -- rest is loaded when its name is first used, which keeps starting cheap.
 
+--- Awaiting functions.
+-- A function whose comment says "Awaits." may suspend the task that calls it,
+-- and other tasks run meanwhile. Each of them raises, and comments only refer to
+-- this place:
+--
+-- - CancelledError when the task, or a scope it is in, is cancelled while it
+--   waits or was cancelled before, also where nothing had to be waited for;
+-- - Error "no running task" outside a task (in the main chunk of stock Lua, in a
+--   callback of the loop, in an exception handler);
+-- - Error "cannot await across a C function" below one that cannot be suspended
+--   (a comparison of `table.sort`, a callback of `string.gsub`), naming it;
+-- - Error "cannot await in this coroutine" in one that the host does not drive:
+--   see `patch_coroutines`;
+-- - DeadlockError in the main task of a run, when every task waits for something
+--   that nothing can wake.
+-- @section awaiting
+
 local core = require "moonloop.core"
 require "moonloop.errors"
 local context = require "moonloop.context"

@@ -27,7 +27,9 @@ local Loop = {
   is_closed = core.is_closed,
 }
 
--- Fields that are plain data and may be set.
+--- Holds what of the loop is plain data and may be set.
+-- @field untaken_error_delay number, seconds (5): how long a failed task may go
+-- unawaited before it is reported; counts for tasks that fail from then on
 local knobs = { untaken_error_delay = core.untaken_delay }
 
 local loop_mt = { __name = "moonloop.Loop" }
@@ -59,17 +61,20 @@ local function check_open()
   if core.is_closed() then core.raise("InvalidStateError", "the loop is closed") end
 end
 
---- The loop's clock.
+--- Gives the time on the loop's clock, as `moonloop.time` does.
 -- @function Loop:time
--- @return monotonic seconds
+-- @return number, monotonic seconds
+-- @see asyncio.loop.time
 function Loop.time() return core.time() end
 
 --- Makes a Future.
 -- @function Loop:create_future
+-- @return Future
 -- @see asyncio.loop.create_future
 function Loop.create_future() return core.Future() end
 
---- Makes a task; as `moonloop.create_task`.
+--- Makes a task; parameters, result and errors are those of
+-- `moonloop.create_task`.
 -- @function Loop:create_task
 -- @see asyncio.loop.create_task
 function Loop.create_task(_, ...)
@@ -77,7 +82,7 @@ function Loop.create_task(_, ...)
   return tasks.create_task(...)
 end
 
---- Runs until `loop:stop()`.
+--- Runs the loop until `loop:stop()`.
 -- @function Loop:run_forever
 -- @raise InvalidStateError when the loop runs already, or is closed
 -- @see asyncio.loop.run_forever
@@ -86,11 +91,12 @@ function Loop.run_forever()
   core.run_until(nil, true)
 end
 
---- Runs until an awaitable is done.
+--- Runs the loop until an awaitable is done.
 -- @function Loop:run_until_complete
 -- @param aw Future, Task or function
 -- @return its values
--- @raise its error; InvalidStateError when the loop is stopped before
+-- @raise its error; InvalidStateError when the loop is stopped before, runs
+-- already, or is closed
 -- @see asyncio.loop.run_until_complete
 function Loop.run_until_complete(_, aw)
   check_open()
@@ -123,7 +129,8 @@ function Loop.close()
   core.set_closed(true)
 end
 
---- The loop that runs now.
+--- Gives the loop that runs now.
+-- @return Loop
 -- @raise Error when none does
 -- @see asyncio.get_running_loop
 function M.get_running_loop()
@@ -131,7 +138,8 @@ function M.get_running_loop()
   return loop
 end
 
---- The loop of this Lua state.
+--- Gives the loop of this Lua state, running or not.
+-- @return Loop
 -- @see asyncio.get_event_loop
 function M.get_event_loop() return loop end
 

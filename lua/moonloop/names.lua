@@ -34,7 +34,7 @@ local function addresses_of(host)
   fail(host, "Name or service not known (only numeric hosts and localhost resolve as yet)")
 end
 
---- The addresses of a host, in the order to try them. Awaits.
+--- Gives the addresses of a host, in the order to try them. Awaits.
 -- @param host string
 -- @param[opt] family "inet" or "inet6": only those
 -- @return list of {family=, host=}

@@ -35,7 +35,7 @@ function M.at_end(fn)
   table.insert(at_end[number], fn)
 end
 
---- What had been opened before the present run began.
+--- Gives what had been opened before the present run began.
 function M.mark() return marks[current_number()] end
 
 local function begin_run()
@@ -218,11 +218,17 @@ local function as_function(fn)
   return function(...) return fn(...) end
 end
 
---- Runs `fn(...)` as the main task and returns its values. On the way out every
--- task left over is cancelled and awaited, streams are flushed and closed. Inside
--- a task it awaits `fn` in a scope of its own.
--- @param fn function
--- @raise what `fn` raises; InvalidStateError in a callback of the loop
+--- Runs `fn(...)` as the main task. On the way out every task left over is
+-- cancelled and awaited, streams are flushed and closed: for `shutdown_timeout`
+-- (10 s) at most, then what is left is reported and closed where it stands.
+-- Inside a task it awaits `fn` in a scope of its own, without that bound. Awaits
+-- there.
+-- @param fn function, or anything that can be called
+-- @param ... its arguments
+-- @return what `fn` returns
+-- @raise what `fn` raises; CancelledError after `loop:stop` and, in the command,
+-- Ctrl-C; DeadlockError; InvalidStateError in a callback of the loop; inside a
+-- task see Awaiting functions
 -- @see asyncio.run
 function M.run(fn, ...)
   options.check_callable(1, "run", fn)
@@ -231,8 +237,10 @@ function M.run(fn, ...)
 end
 
 --- Ends the program after unwinding: the main task and all others are cancelled
--- and awaited, then the process exits with `status`.
--- @param[opt] status boolean or integer, as for `os.exit`
+-- and awaited, then the process exits with `status`. Outside a run it exits now.
+-- @param[opt=true] status boolean or integer, as for `os.exit`
+-- @raise CancelledError in the task that calls it
+-- @see os.exit
 function M.exit(status)
   options.check_type(1, "exit", status == nil and 0 or status, "number or boolean")
   if type(status) == "number" and not math.tointeger(status) then
@@ -248,7 +256,10 @@ local Runner = {}
 local runner_mt = { __index = Runner, __name = "moonloop.Runner" }
 
 --- Makes a Runner: several runs on one loop, with options.
--- @param[opt] opts `debug` (boolean), `shutdown_timeout` (seconds)
+-- @param[opt] opts table: `debug` (boolean), `shutdown_timeout` (seconds, 10: as
+-- long as the end of a run may take)
+-- @return Runner, which may be held in a to-be-closed variable
+-- @raise bad argument for an option that does not exist or of another type
 -- @see asyncio.Runner
 function M.Runner(opts)
   options.check(1, "Runner", opts, RUNNER_OPTIONS)
@@ -262,7 +273,12 @@ local function check_runner(self, name)
   if self.closed then core.raise("InvalidStateError", "the Runner is closed") end
 end
 
---- Runs `fn(...)` as `moonloop.run` does.
+--- Runs `fn(...)` as `moonloop.run` does outside a task.
+-- @param fn function, or anything that can be called
+-- @param ... its arguments
+-- @return what `fn` returns
+-- @raise as `moonloop.run`; InvalidStateError when the Runner is closed, or the
+-- loop runs already
 -- @see asyncio.Runner.run
 function Runner:run(fn, ...)
   check_runner(self, "run")
@@ -274,14 +290,18 @@ function Runner:run(fn, ...)
   return run_outermost(self.opts, as_function(fn), ...)
 end
 
---- The loop.
+--- Gives the loop.
+-- @return Loop
+-- @raise InvalidStateError when the Runner is closed
 -- @see asyncio.Runner.get_loop
 function Runner:get_loop()
   check_runner(self, "get_loop")
   return core.loop()
 end
 
---- Closes the Runner; what its runs left over is cancelled and awaited.
+--- Closes the Runner: what is left over of any run is cancelled and awaited, for
+-- `shutdown_timeout` at most. Twice is fine. While the loop runs it only marks
+-- the Runner closed.
 -- @see asyncio.Runner.close
 function Runner:close()
   if self.closed then return end
@@ -291,6 +311,9 @@ function Runner:close()
   end
 end
 
+--- Closes the Runner when the block is left.
+-- @function Runner:__close
+-- @see asyncio.Runner
 function runner_mt:__close() self:close() end
 
 -- Leaves nothing at all behind: for `moonloop_close` and `loop:close`.

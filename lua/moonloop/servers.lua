@@ -197,13 +197,18 @@ end
 --- Listens on TCP and makes `handler(stream, stream)` a task for each connection.
 -- Awaits. The stream is closed when its handler ends; a handler's error goes to
 -- the exception handler.
--- @param handler function(stream, stream)
--- @param host name, numeric address, list of these, or nil for all interfaces
--- @param port integer; 0 for a free one, see `Server:port`
--- @param[opt] opts `backlog` (4096), `reuse_port`, `limit` (see `connect`),
--- `family`, `start_serving` (true), `max_connections` (accepting pauses there)
+-- @param handler function(stream, stream), or anything that can be called
+-- @param host string (a name or numeric address), list of these, or nil for all
+-- interfaces
+-- @param port integer, 0 to 65535; 0 for a free one, see `Server:port`
+-- @param[opt] opts table: `backlog` (integer, connections the kernel holds until
+-- they are accepted: 4096), `reuse_port` (boolean), `limit` (bytes, see
+-- `connect`), `family` ("inet" or "inet6"), `start_serving` (boolean, true),
+-- `max_connections` (integer: accepting pauses while there are so many)
 -- @return Server
--- @raise AddressInUseError, PermissionError, ...; DNSError
+-- @raise AddressInUseError, AddressNotAvailableError, PermissionError or another
+-- OSError; DNSError as `connect`; bad argument for an option that does not exist
+-- or of another type
 -- @see asyncio.start_server
 function M.start_server(handler, host, port, opts)
   options.check_callable(1, "start_server", handler)
@@ -242,7 +247,7 @@ function Server:start_serving()
   end
 end
 
---- Whether it accepts connections.
+--- Tells whether it accepts connections.
 -- @function Server:is_serving
 -- @see asyncio.Server.is_serving
 function Server:is_serving()
@@ -250,8 +255,11 @@ function Server:is_serving()
   return self.serving == true and not self.closed
 end
 
---- Serves until it is closed or the task is cancelled, which closes it. Awaits.
+--- Serves until it is closed and every connection has ended, or until the task is
+-- cancelled, which closes it. Awaits.
 -- @function Server:serve_forever
+-- @raise InvalidStateError when it is closed, or served forever already; see
+-- Awaiting functions
 -- @see asyncio.Server.serve_forever
 function Server:serve_forever()
   check_server(self, "serve_forever")
@@ -267,7 +275,7 @@ function Server:serve_forever()
   self.ended:await()
 end
 
---- Stops accepting. Connections go on.
+--- Stops accepting. Connections go on. Twice is fine.
 -- @function Server:close
 -- @see asyncio.Server.close
 function Server:close()
@@ -282,6 +290,7 @@ end
 
 --- Waits until it is closed and every connection has ended. Awaits.
 -- @function Server:wait_closed
+-- @raise see Awaiting functions
 -- @see asyncio.Server.wait_closed
 function Server:wait_closed()
   check_server(self, "wait_closed")
@@ -296,7 +305,7 @@ function Server:close_clients()
   for _, stream in pairs(self.connections) do stream:close() end
 end
 
---- Aborts every connection.
+--- Aborts every connection; what is queued is dropped.
 -- @function Server:abort_clients
 -- @see asyncio.Server.abort_clients
 function Server:abort_clients()
@@ -304,8 +313,9 @@ function Server:abort_clients()
   for _, stream in pairs(self.connections) do stream:abort() end
 end
 
---- The addresses it listens on: a list of {host=, port=}, empty when closed.
+--- Lists the addresses it listens on.
 -- @function Server:sockets
+-- @return list of {host= (string), port= (integer)}, empty when closed
 -- @see asyncio.Server.sockets
 function Server:sockets()
   check_server(self, "sockets")
@@ -316,8 +326,9 @@ function Server:sockets()
   return list
 end
 
---- The port it listens on, the first one where there are several.
+--- Gives the port it listens on, the first one where there are several.
 -- @function Server:port
+-- @return integer
 -- @raise InvalidStateError when it is closed
 function Server:port()
   check_server(self, "port")
@@ -331,7 +342,10 @@ function server_mt:__tostring()
     self.serving and "serving" or "idle", self.count)
 end
 
--- Leaving the block: no new connections, handlers cancelled and waited for.
+--- Stops accepting when the block is left, cancels the handlers and waits for
+-- them, shielded from cancellation; outside a task it does not wait. Awaits.
+-- @function Server:__close
+-- @see asyncio.Server
 function server_mt:__close()
   self:close()
   for task in pairs(self.connections) do task:cancel() end

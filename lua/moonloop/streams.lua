@@ -127,19 +127,23 @@ local function connect(name, host, port, opts)
 end
 
 --- Connects by TCP. Awaits.
--- @param host name, numeric address, or a list of these
--- @param port integer
--- @param[opt] opts `limit` (bytes of the longest line, 1 MiB), `timeout` (seconds
--- for it all), `family` ("inet" or "inet6"), `local_addr` ({host=, port=})
+-- @param host string (a name or numeric address), or a list of these
+-- @param port integer, 1 to 65535
+-- @param[opt] opts table: `limit` (bytes of the longest line, 1 MiB), `timeout`
+-- (seconds for it all), `family` ("inet" or "inet6"), `local_addr` ({host=, port=})
 -- @return Stream
--- @raise ConnectionRefusedError and others (when every address fails: the last
--- one's error, all of them in `errors`); TimeoutError; DNSError
+-- @raise ConnectionRefusedError or another OSError (when every address fails: the
+-- last one's error, all of them in `errors`); TimeoutError; DNSError with `host` and
+-- `code`, "EAI_NONAME" (no such name) or "EAI_FAMILY" (no address of that family);
+-- bad argument for an option that does not exist or of another type; see Awaiting
+-- functions
 -- @see asyncio.open_connection
 function M.connect(host, port, opts)
   return (connect("connect", host, port, opts))
 end
 
---- As `connect`, with the Stream given twice: as reader and as writer. Awaits.
+--- Connects as `connect` does and gives the Stream twice: as reader and as writer.
+-- Awaits. Parameters and errors are those of `connect`.
 -- @return Stream, Stream
 -- @see asyncio.open_connection
 function M.open_connection(host, port, opts)
@@ -153,6 +157,9 @@ local Stream = core.stream_methods
 
 --- Iterates over the lines, without their "\n". Awaits at each step.
 -- @function Stream:lines
+-- @return iterator of strings, which ends at end of file
+-- @raise at each step what `readline` raises
+-- @see asyncio.StreamReader
 function Stream:lines()
   return function()
     local line = self:readline()
@@ -162,7 +169,10 @@ end
 
 --- Iterates over whatever comes, in pieces of up to `n` bytes. Awaits at each.
 -- @function Stream:chunks
--- @param[opt=65536] n bytes
+-- @param[opt=65536] n integer, bytes
+-- @return iterator of strings, which ends at end of file
+-- @raise at each step what `read` raises
+-- @see asyncio.StreamReader.read
 function Stream:chunks(n)
   return function() return self:read(n or 65536) end
 end

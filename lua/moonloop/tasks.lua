@@ -47,7 +47,9 @@ end
 -- this call: cancelling the call cancels it.
 -- @param aw Future, Task or function
 -- @return its values
--- @raise its error; CancelledError
+-- @raise its error; Error in the Task itself; see Awaiting functions
+-- @see await
+-- @see asyncio.ensure_future
 function M.await(aw)
   if core.isfuture(aw) then return core.await_future(aw) end
   options.check_callable(1, "await", aw)
@@ -69,9 +71,11 @@ function deferred_mt:__close()
 end
 
 --- Runs `fn` when the block is left: `local _ <close> = moonloop.defer(fn)`.
--- It may await, shielded from cancellation.
--- @param fn function
+-- There it may await, shielded from cancellation; outside a task it cannot.
+-- @param fn function, or anything that can be called; what it raises, the block
+-- raises
 -- @return a value for a to-be-closed variable
+-- @see contextlib.AsyncExitStack.callback
 function M.defer(fn)
   options.check_callable(1, "defer", fn)
   return setmetatable({ fn = callable_as_function(fn) }, deferred_mt)

@@ -16,6 +16,7 @@ local DEFAULT_THRESHOLD = 0.01
 
 --- Waits until every other task waits for something and one look at the
 -- descriptors brought nothing. Awaits.
+-- @raise see Awaiting functions
 -- @see trio.testing.wait_all_tasks_blocked
 function M.wait_all_blocked()
   core.wait_idle()
@@ -35,9 +36,10 @@ clock_mt.__close = stop_clock
 
 --- Makes time jump to the next timer whenever every task waits and the
 -- descriptors have been silent; until the run ends or the value is closed.
--- @param[opt] opts `threshold`: real seconds of silence (0.01; 0: one look)
+-- @param[opt] opts table: `threshold`, real seconds of silence (0.01; 0: one look)
 -- @return a value for a to-be-closed variable
 -- @raise Error outside a task
+-- @see trio.testing.MockClock
 function M.virtual_clock(opts)
   opts = options.check(1, "virtual_clock", opts, CLOCK_OPTIONS)
   if not core.current_task() then
@@ -51,7 +53,8 @@ end
 
 -- ---- leaks -------------------------------------------------------------------
 
---- A point in time for `leaks` to count from.
+--- Marks a point in time for `leaks` to count from.
+-- @return mark
 function M.mark()
   return { task = core.last_task_id(), resource = core.resource_mark(), timer = core.timer_mark() }
 end
@@ -76,8 +79,8 @@ local function add_tasks(list, since)
   end
 end
 
---- What was opened since the run began (or since a `mark`) and is still open:
--- tasks, descriptors, timers.
+--- Lists what was opened since the run began (or since a `mark`) and is still
+-- open: tasks, descriptors, timers.
 -- @param[opt] mark what `testing.mark()` gave
 -- @return list of {kind=, what=, site=}; `tostring` of one is a line of text
 function M.leaks(mark)
@@ -125,9 +128,12 @@ end
 
 --- Makes a busted body of `fn`: it runs as the main task of a run of its own
 -- (under the command, in the task that busted runs in).
--- @param fn function
--- @param[opt] opts `timeout` (5 s), `virtual_clock` (true, or its options)
--- @return function
+-- @param fn function, or anything that can be called
+-- @param[opt] opts table: `timeout` (real seconds, 5), `virtual_clock` (true, or its
+-- options)
+-- @return function that runs `fn` with its own arguments; it raises TimeoutError
+-- when that takes too long, and what `fn` raises
+-- @see unittest.IsolatedAsyncioTestCase
 function M.async(fn, opts)
   options.check_callable(1, "async", fn)
   opts = options.check(2, "async", opts, ASYNC_OPTIONS)
