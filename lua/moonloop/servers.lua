@@ -215,6 +215,7 @@ function M.start_server(handler, host, port, opts)
   check_hosts(host)
   port = streams.check_port(3, "start_server", port, 0)
   opts = check_options(opts)
+  core.check() -- resolving names may wait
   local self = setmetatable({
     handler = handler, listeners = {}, acceptors = {}, connections = {}, count = 0,
     limit = opts.limit, max_connections = opts.max_connections, ended = core.Future(),
