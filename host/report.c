@@ -140,21 +140,12 @@ static int report_main(lua_State *L) { // context
 void report_context(Runtime *rt, lua_State *L) {
   lua_pushcfunction(L, report_main);
   lua_insert(L, -2);
-  Task *task = rt->current;
-  lua_State *outer = rt->innermost;
-  Driver *drivers = rt->drivers;
-  rt->current = NULL; // a handler cannot await
-  rt->innermost = L;
-  rt->drivers = NULL;
-  rt->in_lua++;
+  Running outer = runtime_enter(rt, NULL, L); // a handler cannot await
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
     fputs("moonloop: an error could not be reported\n", stderr);
     lua_pop(L, 1);
   }
-  rt->in_lua--;
-  rt->current = task;
-  rt->innermost = outer;
-  rt->drivers = drivers;
+  runtime_leave(rt, outer);
 }
 
 static int failure_main(lua_State *L) { // error, failed state, message

@@ -106,18 +106,10 @@ void anchor_drop(Runtime *rt, lua_State *L, int ref) {
 
 void runtime_call(Runtime *rt, int nargs, const char *message) {
   lua_State *S = rt->scratch;
-  lua_State *outer = rt->innermost;
-  Task *task = rt->current;
   int nres;
-  Driver *drivers = rt->drivers;
-  rt->current = NULL;
-  rt->drivers = NULL;
-  rt->in_lua++;
+  Running outer = runtime_enter(rt, NULL, S);
   int status = coroutine_enter(rt, S, rt->L, nargs, &nres);
-  rt->in_lua--;
-  rt->drivers = drivers;
-  rt->current = task;
-  rt->innermost = outer;
+  runtime_leave(rt, outer);
   if (status == LUA_YIELD) {
     lua_resetthread(S);
     lua_pushliteral(S, "attempt to yield in a callback of the loop");

@@ -158,6 +158,36 @@ static inline bool runtime_may_resume(Runtime *rt) {
   return rt->in_lua == 0 && ev_depth(rt->loop) > 0;
 }
 
+// What runs: saved while something else does.
+typedef struct Running {
+  Task *current;
+  lua_State *innermost, *barrier;
+  Driver *drivers;
+  bool undriven;
+} Running;
+
+// Lua code will run now: in a task, or (NULL) in none. Returns what ran before.
+static inline Running runtime_enter(Runtime *rt, Task *task, lua_State *L) {
+  Running outer = {rt->current, rt->innermost, rt->barrier, rt->drivers,
+                   rt->undriven};
+  rt->current = task;
+  rt->innermost = L;
+  rt->barrier = NULL;
+  rt->drivers = NULL;
+  rt->undriven = false;
+  rt->in_lua++;
+  return outer;
+}
+
+static inline void runtime_leave(Runtime *rt, Running outer) {
+  rt->in_lua--;
+  rt->current = outer.current;
+  rt->innermost = outer.innermost;
+  rt->barrier = outer.barrier;
+  rt->drivers = outer.drivers;
+  rt->undriven = outer.undriven;
+}
+
 // Calls the function with nargs arguments on top of rt->scratch, protected.
 // Its results are dropped; an error is reported with `message`.
 void runtime_call(Runtime *rt, int nargs, const char *message);

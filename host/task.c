@@ -172,24 +172,11 @@ static void refuse_yield(Runtime *rt, Task *t) {
 
 static void run_on(Runtime *rt, Task *t, lua_State *from, int nargs) {
   int nres;
-  Task *outer = rt->current;
-  lua_State *outer_co = rt->innermost, *outer_barrier = rt->barrier;
-  Driver *drivers = rt->drivers;
-  rt->current = t;
-  rt->barrier = NULL;
-  bool undriven = rt->undriven;
-  rt->drivers = NULL;
-  rt->undriven = false;
+  Running outer = runtime_enter(rt, t, t->co);
   rt->budget = AWAIT_BUDGET;
-  rt->in_lua++;
   rt->resumes++;
   int status = coroutine_enter(rt, t->co, from, nargs, &nres);
-  rt->in_lua--;
-  rt->current = outer;
-  rt->innermost = outer_co;
-  rt->barrier = outer_barrier;
-  rt->drivers = drivers;
-  rt->undriven = undriven;
+  runtime_leave(rt, outer);
   rt->delivering = NULL;
   if (status == LUA_YIELD) {
     if (rt->parked != t->co)
@@ -290,12 +277,9 @@ void task_close(Runtime *rt, Task *t) {
   unqueue(rt, t);
   t->doomed = true;
   timer_stop(rt, &t->timer);
-  rt->in_lua++;
-  Task *outer = rt->current;
-  rt->current = t;
+  Running outer = runtime_enter(rt, t, t->co);
   int status = coroutine_close_chain(rt, t->co);
-  rt->current = outer;
-  rt->in_lua--;
+  runtime_leave(rt, outer);
   if (status == LUA_OK) {
     lua_settop(t->co, 0);
     lua_pushcfunction(rt->reporter, end_unstarted);
