@@ -55,6 +55,29 @@ describe("A bad argument", function()
   end)
 end)
 
+describe("A bad argument's position", function()
+  -- Each call stands in one line and awaits no more than its arguments need.
+  local CALLS = {
+    ["connect"] = function() moonloop.connect("127.0.0.1", 70000) print() end,
+    ["open_connection"] = function() moonloop.open_connection("127.0.0.1", 70000) print() end,
+    ["start_server"] = function() moonloop.start_server(print, nil, 0, { bcklog = 1 }) print() end,
+    ["create_task"] = function() moonloop.create_task(5) print() end,
+    ["loop.create_task"] = function() loop:create_task(5) print() end,
+    ["create_task's options"] = function() moonloop.create_task({ nme = 1 }, print) print() end,
+    ["Runner"] = function() moonloop.Runner({ dbug = true }) print() end,
+    ["run"] = function() moonloop.run(5) print() end,
+    ["await"] = function() moonloop.await(5) print() end,
+    ["defer"] = function() moonloop.defer(5) print() end,
+  }
+
+  for what, call in pairs(CALLS) do
+    it("is the caller's line for " .. what, function()
+      local line = debug.getinfo(call, "S").linedefined
+      assert.matches("^[^\n]*arguments_spec%.lua:" .. line .. ": bad argument", message(call))
+    end)
+  end
+end)
+
 describe("Wrong types", function()
   local function future() return moonloop.Future() end
   local function var() return moonloop.ContextVar("v") end
@@ -109,6 +132,20 @@ describe("An option that does not exist", function()
     names("eager_strat", "eager_start", function()
       moonloop.create_task({ eager_strat = true }, print)
     end)
+  end)
+
+  it("that raises when it is read makes no task", function()
+    local before = #moonloop.all_tasks()
+    for _, name in ipairs({ "name", "context", "eager_start" }) do
+      local opts = setmetatable({}, { __index = function(_, key)
+        if key == name then error("no " .. key, 0) end
+      end })
+      local ok, err = pcall(moonloop.create_task, opts, print)
+      assert.is_true(ok or err == "no " .. name)
+      if ok then err:cancel() end
+    end
+    moonloop.testing.wait_all_blocked()
+    assert.equal(before, #moonloop.all_tasks())
   end)
 
   it("is named with the nearest one by Runner", function()

@@ -3,6 +3,7 @@
 -- <close> variables may await while an error unwinds.
 local moonloop = require "moonloop"
 local script = require "spec.support.script"
+local stock = require "spec.support.stock"
 local tasks = require "spec.support.tasks"
 
 local function nap() moonloop.sleep(0) end
@@ -123,6 +124,47 @@ describe("An await across a C function that cannot be suspended", function()
     end)
     moonloop.testing.wait_all_blocked()
     assert.equal(before, #moonloop.testing.leaks())
+  end)
+end)
+
+describe("An await in a task that is being closed", function()
+  it("is refused by every awaiting function, which says so", function()
+    local reports <close> = tasks.reports()
+    local said = {}
+    local task = tasks.start(function()
+      local _ <close> = setmetatable({}, { __close = function()
+        for _, fn in ipairs({
+          function() moonloop.sleep(1) end,
+          function() moonloop.sleep(0) end,
+          function() moonloop.sleep_forever() end,
+          function() moonloop.Future():await() end,
+          function() moonloop.await(moonloop.sleep_forever) end,
+          function() moonloop.run(moonloop.sleep, 0) end,
+          function() moonloop.connect("127.0.0.1", 9) end,
+        }) do
+          local ok, err = pcall(fn)
+          said[#said + 1] = not ok and tostring(err)
+        end
+      end })
+      while true do pcall(moonloop.sleep_forever) end
+    end)
+    task:cancel()
+    tasks.outcome(task)
+    assert.is_true(task:cancelled())
+    assert.equal(7, #said)
+    for _, message in ipairs(said) do assert.matches("being closed", message, 1, true) end
+    assert.equal(1, #reports)
+  end)
+
+  it("is refused in a deferred function, which says so", function()
+    local _, _, err = stock.closed([[
+      local _ <close> = setmetatable({}, {__close = function()
+        local ok, err = pcall(moonloop.sleep, 0)
+        io.stderr:write(tostring(err), "\n")
+      end})
+      do local _ <close> = moonloop.defer(moonloop.sleep_forever) end
+    ]])
+    assert.matches("the task is being closed", err, 1, true)
   end)
 end)
 

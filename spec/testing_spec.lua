@@ -3,6 +3,7 @@
 -- it does for busted: testing_busted_spec.lua.
 local descriptors = require "spec.support.descriptors"
 local moonloop = require "moonloop"
+local script = require "spec.support.script"
 local stock = require "spec.support.stock"
 local tasks = require "spec.support.tasks"
 local testing = moonloop.testing
@@ -155,6 +156,29 @@ describe("virtual_clock", function()
     moonloop.sleep(3600)
     list[#list + 1] = "slept"
     assert.same({ "ready", "ready", "ready", "slept" }, list)
+  end)
+
+  it("does not jump to a time that never comes", function()
+    local folder <close> = script.folder()
+    folder:write("script.lua", [[
+      local moonloop = require "moonloop"
+      local loop, before, ended = moonloop.get_running_loop(), moonloop.time(), moonloop.Future()
+      do
+        local _ <close> = moonloop.testing.virtual_clock { threshold = 0 }
+        local sleeper = moonloop.create_task(moonloop.sleep, math.huge)
+        loop:add_reader(0, function()
+          loop:remove_reader(0)
+          ended:set_result()
+        end)
+        ended:await()
+        print(sleeper:done(), sleeper:cancel())
+      end
+      print(moonloop.time() < before + 1000, moonloop.sleep(0.001, "slept"))
+    ]])
+    -- The end of its input is all that can come.
+    local status, out = folder:shell('sleep 0.1 | "$MOONLOOP" script.lua')
+    assert.equal("false\ttrue\ntrue\tslept\n", out)
+    assert.equal(0, status)
   end)
 
   it("ends when its <close> value is closed", function()

@@ -57,6 +57,8 @@ function M.fill(stream)
       count = count + #CHUNK
       assert(count < 256 * 1024 * 1024, "try_write never says no")
     until not stream:try_write(CHUNK)
+    -- Not for a task: the system goes on moving from buffer to buffer for a while.
+    moonloop.sleep(0.02)
     moonloop.testing.wait_all_blocked()
   end
   return count
