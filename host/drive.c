@@ -11,7 +11,7 @@ enum { TURNS_PER_POLL = 16 };
 static void close_if_wanted(Runtime *rt, lua_State *L) {
   if (!rt->close_wanted || ev_depth(rt->loop) > 0)
     return;
-  rt->close_wanted = false;
+  rt->close_wanted = rt->stopping = false;
   moonloop_close(L);
 }
 

@@ -244,6 +244,8 @@ static int l_set_error(lua_State *L) {
 // @see asyncio.Future.cancel
 static int l_cancel(lua_State *L) {
   Future *f = check_self(L);
+  if (f->is_task)
+    return task_l_cancel(L);
   if (future_is_done(f)) {
     lua_pushboolean(L, false);
     return 1;

@@ -10,6 +10,7 @@
 
 #include "context.h"
 #include "error.h"
+#include "task.h"
 #include "traceback.h"
 
 typedef enum HandleState {
@@ -26,10 +27,13 @@ struct Handle {
   double when;
   int nargs;
   int anchor;
+  int run_id; // the run whose end takes it back
   uint8_t state;
   bool cancelled;
   bool timed; // a TimerHandle
 };
+
+enum { ARGUMENTS_AT_MOST = 60000 }; // each is a user value
 
 enum { VALUE_FN = 1, VALUE_CONTEXT, VALUE_SITE, VALUE_ARGS };
 
@@ -109,10 +113,15 @@ static void remember_site(Runtime *rt, lua_State *L) { // handle
 }
 
 Handle *handle_new(Runtime *rt, lua_State *L, int nargs) {
+  if (nargs > ARGUMENTS_AT_MOST)
+    luaL_error(L, "too many arguments (%d at most)", ARGUMENTS_AT_MOST);
   Handle *h = lua_newuserdatauv(L, sizeof *h, VALUE_ARGS - 1 + nargs);
   memset(h, 0, sizeof *h);
   h->rt = rt;
   h->nargs = nargs;
+  h->run_id = rt->current  ? rt->current->run_id
+              : rt->handle ? rt->handle->run_id
+                           : rt->run_id;
   h->anchor = LUA_NOREF;
   h->ready.run = run_ready;
   h->timer.fire = on_time;
@@ -310,22 +319,39 @@ static const luaL_Reg meta[] = {
     {NULL,         NULL      },
 };
 
-// Takes every call back that waits for its turn or time.
-static int l_drop_handles(lua_State *L) {
-  Runtime *rt = runtime_upvalue(L);
-  for (Ready *r = rt->ready.head; r; r = r->next)
-    if (r->run == run_ready)
-      ((Handle *)((char *)r - offsetof(Handle, ready)))->cancelled = true;
-  for (uint32_t i = rt->timers.count; i > 0; i--) {
-    Timer *t = i <= rt->timers.count ? rt->timers.entries[i].timer : NULL;
-    if (!t || t->fire != on_time)
+static bool is_of_run(const Handle *h, lua_Integer first, lua_Integer last) {
+  return h->run_id >= first && h->run_id <= last;
+}
+
+static void drop_queued(Runtime *rt, lua_Integer first, lua_Integer last) {
+  for (Ready *r = rt->ready.head; r; r = r->next) {
+    if (r->run != run_ready)
       continue;
+    Handle *h = (Handle *)((char *)r - offsetof(Handle, ready));
+    h->cancelled = h->cancelled || is_of_run(h, first, last);
+  }
+}
+
+static Handle *find_timed(Runtime *rt, lua_Integer first, lua_Integer last) {
+  for (uint32_t i = rt->timers.count; i > 0; i--) {
+    Timer *t = rt->timers.entries[i].timer;
     Handle *h = (Handle *)((char *)t - offsetof(Handle, timer));
-    timer_stop(rt, t);
+    if (t->fire == on_time && is_of_run(h, first, last))
+      return h;
+  }
+  return NULL;
+}
+
+// Takes back the calls of some runs that wait for their turn or time.
+static int l_drop_handles(lua_State *L) { // first last
+  Runtime *rt = runtime_upvalue(L);
+  lua_Integer first = luaL_checkinteger(L, 1), last = luaL_checkinteger(L, 2);
+  drop_queued(rt, first, last);
+  for (Handle *h; (h = find_timed(rt, first, last));) {
+    timer_stop(rt, &h->timer);
     h->cancelled = true;
     h->state = HANDLE_OVER;
     let_go(h, L);
-    i = rt->timers.count + 1; // the heap was reordered: from its end again
   }
   return 0;
 }

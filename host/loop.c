@@ -77,6 +77,12 @@ static int l_is_closed(lua_State *L) {
   return 1;
 }
 
+// Forgets a stop() that came when nothing ran.
+static int l_forget_stop(lua_State *L) {
+  runtime_upvalue(L)->stopping = false;
+  return 0;
+}
+
 static int l_set_closed(lua_State *L) {
   runtime_upvalue(L)->loop_closed = lua_toboolean(L, 1);
   return 0;
@@ -194,6 +200,7 @@ static const luaL_Reg functions[] = {
     {"is_running",        l_is_running       },
     {"is_closed",         l_is_closed        },
     {"set_closed",        l_set_closed       },
+    {"forget_stop",       l_forget_stop      },
     {"set_debug",         l_set_debug        },
     {"get_debug",         l_get_debug        },
     {"record_sites",      l_record_sites     },

@@ -201,6 +201,9 @@ static void start_watchers(Runtime *rt) {
 }
 
 static void stop_watchers(Runtime *rt) {
+  pthread_mutex_lock(&rt->post_lock);
+  rt->takes_posts = false;
+  pthread_mutex_unlock(&rt->post_lock);
   timer_close(rt);
   ready_clear(rt);
   ev_ref(rt->loop);
@@ -226,6 +229,7 @@ static void attach_loop(Runtime *rt, lua_State *L, struct ev_loop *loop) {
   rt->backend_fd = -2;
   timer_open(rt);
   start_watchers(rt);
+  rt->takes_posts = true;
 }
 
 // What C memory is left when everything else is closed.
@@ -239,8 +243,17 @@ static void free_memory(Runtime *rt) {
   rt->receive_buffer = NULL;
 }
 
+// The Lua state goes, with tasks that will never end: what they have in C.
+static void drop_waits(Runtime *rt) {
+  for (Task *t = rt->tasks; t; t = t->next) {
+    t->wait.abort = NULL; // whose it was is gone already
+    wait_drop(t);
+  }
+}
+
 static int runtime_gc(lua_State *L) {
   Runtime *rt = lua_touserdata(L, 1);
+  drop_waits(rt);
   rt->collecting = rt->closed = true;
   if (rt->loop)
     stop_watchers(rt);
@@ -371,22 +384,29 @@ void moonloop_close(lua_State *L) {
 
 // ---- other threads ---------------------------------------------------------
 
-int moonloop_post(moonloop_runtime *rt, void (*fn)(lua_State *L, void *ud),
-                  void *ud) {
-  // malloc and not the state's allocator, which is not for other threads.
-  Post *post = malloc(sizeof *post);
-  if (!post || rt->closed) {
-    free(post);
-    return -1;
-  }
-  *post = (Post){NULL, fn, ud};
-  pthread_mutex_lock(&rt->post_lock);
+// With the lock held, so that the loop is there.
+static void append_post(Runtime *rt, Post *post) {
   if (rt->posts_tail)
     rt->posts_tail->next = post;
   else
     rt->posts = post;
   rt->posts_tail = post;
-  pthread_mutex_unlock(&rt->post_lock);
   ev_async_send(rt->loop, &rt->async);
-  return 0;
+}
+
+int moonloop_post(moonloop_runtime *rt, void (*fn)(lua_State *L, void *ud),
+                  void *ud) {
+  // malloc and not the state's allocator, which is not for other threads.
+  Post *post = malloc(sizeof *post);
+  if (!post)
+    return -1;
+  *post = (Post){NULL, fn, ud};
+  pthread_mutex_lock(&rt->post_lock);
+  bool open = rt->takes_posts;
+  if (open)
+    append_post(rt, post);
+  pthread_mutex_unlock(&rt->post_lock);
+  if (!open)
+    free(post);
+  return open ? 0 : -1;
 }

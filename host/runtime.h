@@ -101,7 +101,8 @@ struct moonloop_runtime {
   ev_prepare prepare;
   ev_idle idle;
   ev_async async;
-  pthread_mutex_t post_lock;
+  pthread_mutex_t post_lock; // for the next three
+  bool takes_posts;
   Post *posts;
   Post *posts_tail;
   int backend_fd; // -2 until looked for

@@ -125,8 +125,10 @@ void scope_forget(Runtime *rt, lua_State *L, lua_State *co) {
 
 void scope_attach(Runtime *rt, lua_State *L, lua_State *co) {
   Task *t = rt->current;
-  Scope *inner = t ? take_detached(rt, L, co) : NULL;
-  if (!inner)
+  Scope *inner = take_detached(rt, L, co);
+  if (!t) // resumed in a callback: its scopes are in force nowhere any more
+    scope_abandon(rt, inner);
+  if (!inner || !t)
     return;
   Scope *bottom = inner;
   for (;; bottom = bottom->parent) {

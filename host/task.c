@@ -118,7 +118,7 @@ static void stop_run(Runtime *rt, const Task *t) {
 static void end(Runtime *rt, Task *t, bool reusable) {
   lua_State *co = t->co;
   int slot = t->slot;
-  wait_drop_begun(t);
+  wait_drop(t);
   unlink_task(rt, t);
   t->co = t->waiting = NULL;
   scope_abandon(rt, t->scope);

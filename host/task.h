@@ -88,6 +88,9 @@ bool task_is_main_function(lua_CFunction f);
 int task_l_create(lua_State *L);
 int task_l_new(lua_State *L);
 
+// `Task:cancel`.
+int task_l_cancel(lua_State *L);
+
 void task_open(Runtime *rt, lua_State *L);
 
 #endif

@@ -71,7 +71,7 @@ void task_push_site(lua_State *L, int self) {
 // @param[opt] msg string, message of the CancelledError
 // @return true while the task runs, false when it has ended
 // @see asyncio.Task.cancel
-static int l_cancel(lua_State *L) {
+int task_l_cancel(lua_State *L) {
   Task *t = task_check(L, 1);
   lua_settop(L, 2);
   bool running = !future_is_done(&t->future);
@@ -341,7 +341,7 @@ static int l_traceback_of(lua_State *L) {
 // ---- opening ---------------------------------------------------------------
 
 static const luaL_Reg methods[] = {
-    {"cancel",      l_cancel     },
+    {"cancel",      task_l_cancel},
     {"cancelling",  l_cancelling },
     {"uncancel",    l_uncancel   },
     {"get_name",    l_get_name   },

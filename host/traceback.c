@@ -40,11 +40,22 @@ static bool find_field(lua_State *L, int fn, int depth) {
   return false;
 }
 
+// Ours have their public name, whatever else they are a field of.
+static bool find_public(lua_State *L, int fn) { // loaded -> loaded [name]
+  lua_getfield(L, -1, "moonloop");
+  if (!find_field(L, fn, 1)) {
+    lua_pop(L, 1);
+    return false;
+  }
+  lua_pushfstring(L, "moonloop.%s", lua_tostring(L, -1));
+  return true;
+}
+
 static void search_name(lua_State *L, int fn) { // -> name or false
   int top = lua_gettop(L);
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   luaL_checkstack(L, 6 * NAME_DEPTH, NULL);
-  if (!find_field(L, fn, NAME_DEPTH)) {
+  if (!find_public(L, fn) && !find_field(L, fn, NAME_DEPTH)) {
     lua_settop(L, top);
     lua_pushboolean(L, false);
     return;

@@ -126,11 +126,9 @@ static void describe_turn(Runtime *rt, moonloop_wait *w, char *text,
   snprintf(text, size, "its next turn");
 }
 
-void wait_drop_begun(Task *t) {
+void wait_drop(Task *t) {
   moonloop_wait *w = &t->wait;
-  if (w->state != WAIT_BEGUN)
-    return;
-  if (w->abort)
+  if (w->state == WAIT_BEGUN && w->abort)
     w->abort(w, w->abort_ud);
   if (w->state == WAIT_BEGUN)
     settle(t->future.rt, w);
@@ -141,7 +139,7 @@ void wait_drop_begun(Task *t) {
 static moonloop_wait *prepare(Task *t, moonloop_abort_fn abort_fn, void *ud,
                               WaitDescribe describe) {
   moonloop_wait *w = &t->wait;
-  wait_drop_begun(t);
+  wait_drop(t);
   w->abort = abort_fn;
   w->abort_ud = ud;
   w->push = NULL;
@@ -303,10 +301,10 @@ void wait_describe(Runtime *rt, Task *t, char *text, size_t size) {
   moonloop_wait *w = &t->wait;
   if (!t->co)
     snprintf(text, size, "ended");
-  else if (rt->current == t)
-    snprintf(text, size, "running");
   else if (!t->started)
     snprintf(text, size, "its first turn");
+  else if (rt->current == t || lua_status(t->co) != LUA_YIELD)
+    snprintf(text, size, "running");
   else if (w->state == WAIT_WOKEN)
     snprintf(text, size, "its next turn");
   else if (w->flags & WAIT_FORMATTED)

@@ -55,8 +55,9 @@ moonloop_wait *wait_begin_io(Runtime *rt, lua_State *L,
 // letting others run first.
 bool wait_may_complete(Runtime *rt, lua_State *L);
 
-// Undoes a wait that was begun and, for an error came between, never awaited.
-void wait_drop_begun(Task *t);
+// Forgets a task's wait: one that was begun and, for an error came between,
+// never awaited is undone.
+void wait_drop(Task *t);
 
 // Raises what an await would raise here and now.
 void wait_check(Runtime *rt, lua_State *L);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +20,8 @@ typedef struct Watch {
   Resource resource;
   int nargs;
 } Watch;
+
+enum { ARGUMENTS_AT_MOST = 60000 }; // each is a user value
 
 enum { VALUE_FN = 1, VALUE_ARGS };
 
@@ -85,8 +88,11 @@ static void abort_watch(Resource *r) {
 
 // The descriptor at `arg`: an integer, or an object with fileno() or getfd().
 static int check_fd(lua_State *L, int arg) {
-  if (lua_isinteger(L, arg))
-    return (int)lua_tointeger(L, arg);
+  if (lua_isinteger(L, arg)) {
+    lua_Integer fd = lua_tointeger(L, arg);
+    luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, arg, "not a descriptor");
+    return (int)fd;
+  }
   for (int i = 0; i < 2 && !lua_isnoneornil(L, arg); i++) {
     const char *name = i == 0 ? "fileno" : "getfd";
     if (!lua_istable(L, arg) && luaL_getmetafield(L, arg, "__index") == 0)
@@ -122,6 +128,8 @@ static int add(lua_State *L, int events) { // loop fd fn args
   runtime_check_open(rt, L);
   int fd = check_fd(L, 2), nargs = lua_gettop(L) - 3;
   luaL_checktype(L, 3, LUA_TFUNCTION);
+  if (nargs > ARGUMENTS_AT_MOST)
+    luaL_error(L, "too many arguments (%d at most)", ARGUMENTS_AT_MOST);
   if (fcntl(fd, F_GETFD) < 0) {
     char text[32];
     snprintf(text, sizeof text, "descriptor %d", fd);

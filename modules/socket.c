@@ -339,7 +339,9 @@ static int l_gc(lua_State *L) {
     return 0;
   if (!s->rt->loop) { // the loop and its watchers are gone
     close(s->fd);
-    s->fd = -1;
+    if (s->accepted >= 0)
+      close(s->accepted);
+    s->fd = s->accepted = -1;
     return 0;
   }
   close_socket(s);
@@ -400,10 +402,20 @@ static const luaL_Reg meta[] = {
     {NULL,         NULL      },
 };
 
+// The family of a numeric host: "inet" or "inet6"; nil for a name.
+static int l_numeric_family(lua_State *L) {
+  Address a;
+  if (!address_parse(&a, luaL_checkstring(L, 1), 0))
+    return 0;
+  lua_pushstring(L, a.any.sa_family == AF_INET6 ? "inet6" : "inet");
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"tcp_socket", l_tcp_socket},
-    {"tcp_listen", l_tcp_listen},
-    {NULL,         NULL        },
+    {"numeric_family", l_numeric_family},
+    {"tcp_socket",     l_tcp_socket    },
+    {"tcp_listen",     l_tcp_listen    },
+    {NULL,             NULL            },
 };
 
 void socket_open(Runtime *rt, lua_State *L) {

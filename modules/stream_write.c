@@ -221,17 +221,35 @@ static void write_strings(lua_State *L, Stream *s) {
   size_t total = total_size(L, 2, last), sent = 0;
   if (stream_unsent(s) == 0)
     sent = send_now(L, s, 2, last);
-  if (s->write_error)
+  if (s->write_error) {
+    if (s->writer)
+      fail(s, s->write_error);
     raise_write_error(L, s);
+  }
   if (sent < total)
     queue_rest(L, s, 2, last, sent);
+}
+
+static bool is_broken(const Stream *s) {
+  return (s->flags & STREAM_CLOSED) || s->write_error ||
+         s->read_error == ECONNRESET;
+}
+
+// Nothing can be written any more: who waits to is told so.
+static void give_up(Stream *s) {
+  stream_stop_writers(s);
+  if (!is_needed(s->writer))
+    stream_drop_writer(s);
 }
 
 // In the task whose turn it is: everything may have changed meanwhile.
 static int push_write(lua_State *L, void *ud) {
   Stream *s = ud;
-  if (s->writer)
+  if (s->writer) {
     s->writer->granted = false;
+    if (is_broken(s))
+      give_up(s);
+  }
   check_writable(L, s);
   write_strings(L, s);
   if (!s->writer)

@@ -177,6 +177,21 @@ describe("An uncaught error value", function()
   end)
 end)
 
+describe("A script that cannot be run", function()
+  it("is an error without a traceback, which would be the command's own", function()
+    local folder <close> = script.folder()
+    folder:write("bad.lua", "x = = 1")
+    for _, args in ipairs({ { "nosuch.lua" }, { "." }, { "bad.lua" }, { "-m", "nosuch" } }) do
+      local status, out, err = folder:moonloop(args)
+      assert.equal(1, status)
+      assert.equal("", out)
+      assert.matches("^moonloop: ", err)
+      assert.is_nil(err:find("traceback", 1, true))
+      assert.is_nil(err:find("[C]", 1, true))
+    end
+  end)
+end)
+
 describe("A failed background task", function()
   local source = HEAD .. [[
     local function background() moonloop.sleep(0) error("lost and found") end

@@ -26,16 +26,20 @@ describe("An embedding program", function()
 
   it("turns the loop by hand, and stops it", function()
     assert.equal(table.concat({
-      "parent", "child", "before", "stopped", "after", "ended", "",
+      "parent", "child", "before", "stopped", "after", "ended", "outlived it", "",
     }, "\n"), program("step"))
   end)
 
   it("polls from a foreign loop by descriptor and timeout", function()
-    assert.equal("slept\nreadable\nan hour to go\n", program("poll"))
+    assert.equal("slept\nreadable\nblocked\nan hour to go\n", program("poll"))
   end)
 
   it("posts to the loop from other threads", function()
     assert.equal("woken\nevery post ran once\nreported\tposted error\ngoes on\n", program("post"))
+  end)
+
+  it("waits in moonloop_run for what a thread will post", function()
+    assert.equal("posted\ntwice\nended\n", program("post_later"))
   end)
 
   it("has awaiting functions of its own", function()
@@ -58,6 +62,14 @@ describe("An embedding program", function()
     assert.equal(table.concat({
       "lua_close", "the host's loop is empty", "moonloop_close", "empty", "leaving", "",
     }, "\n"), program("close_pending"))
+  end)
+
+  it("closes from inside the loop when the call that drives it returns", function()
+    assert.equal("run\nstep\npoll\n", program("close_inside"))
+  end)
+
+  it("is told to stop where nobody runs, and goes on", function()
+    assert.equal("woke\npoll\nwoke\nstep\nwoke\nev_run\nwoke\nran\n", program("stop_foreign"))
   end)
 
   it("runs two states in two threads", function()

@@ -123,9 +123,9 @@ function Loop.close()
     core.raise("InvalidStateError", "a running loop cannot be closed")
   end
   if core.is_closed() then return end
-  core.drop_handles()
+  core.drop_handles(math.mininteger, math.maxinteger)
   run.shut_down()
-  core.drop_handles()
+  core.drop_handles(math.mininteger, math.maxinteger)
   core.set_closed(true)
 end
 

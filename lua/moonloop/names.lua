@@ -6,16 +6,6 @@ local core = require "moonloop.core"
 
 local M = {}
 
-local function is_numeric_v4(host)
-  local a, b, c, d = host:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)$")
-  if not a then return false end
-  return tonumber(a) < 256 and tonumber(b) < 256 and tonumber(c) < 256 and tonumber(d) < 256
-end
-
-local function is_numeric_v6(host)
-  return host:find(":", 1, true) ~= nil and host:find("^[%x:%.]+%%?[%w_.-]*$") ~= nil
-end
-
 local LOCALHOST = {
   { family = "inet6", host = "::1" },
   { family = "inet", host = "127.0.0.1" },
@@ -27,8 +17,8 @@ local function fail(host, text)
 end
 
 local function addresses_of(host)
-  if is_numeric_v4(host) then return { { family = "inet", host = host } } end
-  if is_numeric_v6(host) then return { { family = "inet6", host = host } } end
+  local numeric = core.numeric_family(host)
+  if numeric then return { { family = numeric, host = host } } end
   local bare = host:lower():gsub("%.$", "")
   if bare == "localhost" or bare:find("%.localhost$") then return LOCALHOST end
   fail(host, "Name or service not known (only numeric hosts and localhost resolve as yet)")

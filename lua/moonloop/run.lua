@@ -86,7 +86,16 @@ local function report_stuck(task)
   })
 end
 
+local function report_unsent(stream)
+  core.call_exception_handler(nil, {
+    message = ("%s: what was written could not be sent within the shutdown timeout; closing it")
+      :format(tostring(stream)),
+    stream = stream,
+  })
+end
+
 local function close_stuck(first, last, reaper)
+  for _, stream in ipairs(core.unsent_streams(first, last)) do report_unsent(stream) end
   for _, task in ipairs(unfinished(first, last, reaper)) do
     report_stuck(task)
     core.close_task(task)
@@ -116,6 +125,7 @@ local function wind_up(first, last, timeout)
     core.set_run(reaper, -1)
     if not drive_reaper(reaper, timeout) then close_stuck(first, last, reaper) end
   end
+  core.drop_handles(first, last)
   core.abort_resources(first, last)
   core.report_untaken(first, last)
 end
@@ -140,9 +150,21 @@ end
 
 -- ---- the outermost run -------------------------------------------------------
 
--- Runs the loop until the main task has ended, whatever comes between.
+-- Raises a DeadlockError where the main task waits. One that goes on waiting for
+-- what nothing can wake gets it again, but not for ever.
+local DEADLOCKS_AT_MOST = 1000
+
+local function break_deadlock(main, count)
+  local err = deadlock_error(main)
+  if count <= DEADLOCKS_AT_MOST and core.throw(main, err) then return end
+  core.close_task(main)
+  return err
+end
+
+-- Runs the loop until the main task has ended, whatever comes between. Returns
+-- the error that ended it where that is not its own.
 local function drive_main(main, timeout)
-  local deadlocked
+  local deadlocks = 0
   while true do
     local outcome = core.run_until(main)
     if outcome == "done" then return end
@@ -151,11 +173,9 @@ local function drive_main(main, timeout)
       if not drive_reaper(main, timeout) then core.close_task(main) end
       return
     end
-    if deadlocked or not core.throw(main, deadlock_error(main)) then
-      core.close_task(main)
-      return
-    end
-    deadlocked = true
+    deadlocks = deadlocks + 1
+    local err = break_deadlock(main, deadlocks)
+    if err then return err end
   end
 end
 
@@ -176,6 +196,7 @@ local function run_outermost(opts, fn, ...)
     core.raise("InvalidStateError", "the loop is running already")
   end
   core.set_closed(false)
+  core.forget_stop()
   local number, outer = begin_run(), core.run_id()
   core.run_id(number)
   local timeout = opts.shutdown_timeout or SHUTDOWN_TIMEOUT
@@ -183,11 +204,12 @@ local function run_outermost(opts, fn, ...)
   core.set_run(main, number)
   core.take(main)
   current.main, current.exit_status = main, nil
-  drive_main(main, timeout)
+  local failure = drive_main(main, timeout)
   end_run(number)
   wind_up(number, last_run, timeout)
   current.main = nil
   core.run_id(outer)
+  if failure then error(failure, 0) end
   return take(main)
 end
 
@@ -198,6 +220,7 @@ local function finish_nested(number)
   core.cancel_scope(nil, true):run(function()
     cancel_all(number, number, core.current_task())
   end)
+  core.drop_handles(number, number)
   core.abort_resources(number, number)
   core.report_untaken(number, number)
 end

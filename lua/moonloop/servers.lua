@@ -69,8 +69,8 @@ local function on_handler_end(self, task)
   if task:cancelled() then
     stream:abort()
   else
-    local err = task:error()
-    if err ~= nil then report(task, stream, err) end
+    local ok, err = pcall(task.result, task)
+    if not ok then report(task, stream, err) end
     stream:close()
   end
   if stream:fileno() < 0 then return forget(self, task) end
@@ -123,7 +123,7 @@ local function accept_one(self, socket)
   if ok then
     self.exhausted = false
     serve_when_free(self, core.stream(fd, self.limit))
-  elseif core.is_error(fd, "OSError") and EXHAUSTED[fd.code] then
+  elseif fd == "not enough memory" or core.is_error(fd, "OSError") and EXHAUSTED[fd.code] then
     wait_for_descriptors(self, fd)
   elseif self.closed then
     return false
@@ -175,6 +175,9 @@ local function check_options(opts)
   streams.refuse_not_yet(4, "start_server", opts, NOT_YET)
   streams.check_family(4, "start_server", opts.family)
   streams.check_limit(4, "start_server", opts.limit)
+  if opts.backlog and (not math.tointeger(opts.backlog) or opts.backlog < 0) then
+    options.bad_argument(4, "start_server", "option 'backlog' must be a number of connections")
+  end
   local most = opts.max_connections
   if most and (not math.tointeger(most) or most < 1) then
     options.bad_argument(4, "start_server", "option 'max_connections' must be a positive integer")
@@ -189,6 +192,7 @@ local function check_hosts(host)
         options.bad_argument(2, "start_server", "a list of strings is expected")
       end
     end
+    if #host == 0 then options.bad_argument(2, "start_server", "the list of hosts is empty") end
     return
   end
   options.check_type(2, "start_server", host, "string or nil")
@@ -344,15 +348,21 @@ function server_mt:__tostring()
 end
 
 --- Stops accepting when the block is left, cancels the handlers and waits for
--- them, shielded from cancellation; outside a task it does not wait. Awaits.
+-- them and for what they have written; left by an error or a cancellation (also
+-- one that comes meanwhile) it aborts the connections. Outside a task it does
+-- not wait. Awaits.
 -- @function Server:__close
 -- @see asyncio.Server
-function server_mt:__close()
+function server_mt:__close(err)
   self:close()
   for task in pairs(self.connections) do task:cancel() end
-  if core.current_task() then
-    core.cancel_scope(nil, true):run(function() self.ended:await() end)
-  end
+  if not core.current_task() then return end
+  local ok, cancelled = err == nil, nil
+  if ok then ok, cancelled = pcall(self.ended.await, self.ended) end
+  if ok then return end
+  self:abort_clients()
+  core.cancel_scope(nil, true):run(function() self.ended:await() end)
+  if cancelled ~= nil then error(cancelled, 0) end
 end
 
 return M

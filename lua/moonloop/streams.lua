@@ -59,9 +59,22 @@ function M.check_limit(position, name, limit)
   end
 end
 
+local WILDCARD = { inet = "0.0.0.0", inet6 = "::" }
+
+local function check_local_addr(position, name, addr)
+  if addr == nil then return end
+  options.check(position, name, addr, { host = "string", port = "number" })
+  if addr.port ~= nil then M.check_port(position, name, addr.port, 0) end
+  if addr.host ~= nil and not core.numeric_family(addr.host) then
+    options.bad_argument(position, name,
+      ("option 'local_addr': host '%s' is no numeric address"):format(addr.host))
+  end
+end
+
 local function connect_one(address, port, opts)
-  local from = opts.local_addr or {}
-  local socket = core.tcp_socket(address.host, from.host, from.port)
+  local from = opts.local_addr
+  local host = from and (from.host or WILDCARD[address.family])
+  local socket = core.tcp_socket(address.host, host, from and from.port)
   local ok, err = pcall(socket.connect, socket, address.host, port)
   if not ok then
     socket:close()
@@ -120,6 +133,7 @@ local function connect(name, host, port, opts)
   M.refuse_not_yet(3, name, opts, NOT_YET)
   M.check_family(3, name, opts.family)
   M.check_limit(3, name, opts.limit)
+  check_local_addr(3, name, opts.local_addr)
   local what = ("connect %s:%d"):format(type(host) == "string" and host or "a list", port)
   return with_timeout(opts.timeout, what, function()
     return connect_any(resolve_all(host, opts.family), port, opts)

@@ -55,6 +55,20 @@ static void wait_for_data(lua_State *L, moonloop_runtime *rt) {
   run_to_the_end(L, rt);
 }
 
+// Waiting until all tasks wait takes a look at the descriptors, which it gets.
+static void wait_until_blocked(lua_State *L, moonloop_runtime *rt) {
+  embed_spawn(L, "local moonloop = require 'moonloop'\n"
+                 "local other = moonloop.create_task(moonloop.sleep_forever)\n"
+                 "for i = 1, 3 do moonloop.testing.wait_all_blocked() end\n"
+                 "other:cancel()\n"
+                 "print 'blocked'");
+  double timeout;
+  for (int turns = 0; moonloop_poll(L, &timeout) > 0; turns++) {
+    CHECK(turns < 1000);
+    CHECK(wait_for(rt, timeout, 5) > 0 || timeout >= 0);
+  }
+}
+
 int main(void) {
   CHECK(pipe(pipe_ends) == 0);
   lua_State *L = embed_state();
@@ -72,6 +86,8 @@ int main(void) {
                  "print 'slept'");
   run_to_the_end(L, rt);
   wait_for_data(L, rt);
+
+  wait_until_blocked(L, rt);
 
   // It says how long it can be left alone.
   embed_spawn(L, "require 'moonloop'.sleep(3600)");

@@ -32,8 +32,7 @@ static void run_post(lua_State *L, void *ud) {
   }
 }
 
-// Nothing but such a wait tells the loop that other threads will come; a future
-// that only they will set looks like a deadlock to it.
+// A wait of the host's own, which cannot be undone.
 static int l_wait_for_all(lua_State *L) {
   all_ran = moonloop_await_begin(L, NULL, NULL);
   return moonloop_await(L, all_ran);

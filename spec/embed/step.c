@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // A host that turns the loop by hand with moonloop_step, and one that stops a
-// running moonloop_run from a task.
+// running moonloop_run from a task; turns made from a coroutine.
+#include <ev.h>
+
 #include "embed.h"
 
 static void turn_by_hand(lua_State *L) {
@@ -17,6 +19,28 @@ static void turn_by_hand(lua_State *L) {
     turns++;
   CHECK(turns > 0);
   CHECK(lua_gettop(L) == 0);
+}
+
+// A turn may be asked for by a coroutine's state, which may be gone by the
+// next.
+static void turn_from_a_coroutine(struct ev_loop *loop) {
+  lua_State *L = embed_state();
+  moonloop_open(L, loop);
+  embed_spawn(L, "local moonloop = require 'moonloop'\n"
+                 "for i = 1, 3 do\n"
+                 "  collectgarbage()\n"
+                 "  moonloop.sleep(0.001)\n"
+                 "end\n"
+                 "print 'outlived it'");
+  lua_State *co = lua_newthread(L);
+  CHECK(moonloop_step(co) == 1);
+  double timeout;
+  CHECK(moonloop_poll(co, &timeout) == 1);
+  lua_pop(L, 1);
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  ev_run(loop, 0);
+  lua_close(L);
 }
 
 static int l_stop(lua_State *L) {
@@ -44,5 +68,8 @@ int main(void) {
   turn_by_hand(L);
   stop_and_go_on(L);
   lua_close(L);
+  struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO);
+  turn_from_a_coroutine(loop);
+  ev_loop_destroy(loop);
   return 0;
 }
