@@ -368,7 +368,7 @@ void moonloop_close(lua_State *L) {
     return;
   if (rt->in_lua > 0 || ev_depth(rt->loop) > 0) {
     rt->close_wanted = true;
-    moonloop_stop(rt);
+    ev_break(rt->loop, EVBREAK_ONE); // also out of a moonloop_step
     return;
   }
   if (rt->task_count > 0 || rt->resources) {
