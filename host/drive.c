@@ -87,7 +87,7 @@ static bool poll_until_quiet(Runtime *rt) {
   for (int turn = 0; turn < TURNS_PER_POLL; turn++) {
     uint64_t before = rt->activity + rt->events;
     ev_run(rt->loop, EVRUN_NOWAIT);
-    if (rt->activity + rt->events == before && !rt->idle_first)
+    if (rt->activity + rt->events == before && !rt->still.first)
       return !rt->ready.head;
   }
   return false;

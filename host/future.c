@@ -39,29 +39,8 @@ static Future *check_self(lua_State *L) {
 
 // ---- waiters ---------------------------------------------------------------
 
-static void add_waiter(Future *f, Task *t) {
-  t->next_waiter = NULL;
-  t->prev_waiter = f->last_waiter;
-  if (f->last_waiter)
-    f->last_waiter->next_waiter = t;
-  else
-    f->first_waiter = t;
-  f->last_waiter = t;
-}
-
-static void remove_waiter(Future *f, Task *t) {
-  if (t->prev_waiter)
-    t->prev_waiter->next_waiter = t->next_waiter;
-  else
-    f->first_waiter = t->next_waiter;
-  if (t->next_waiter)
-    t->next_waiter->prev_waiter = t->prev_waiter;
-  else
-    f->last_waiter = t->prev_waiter;
-}
-
 static int abort_await(moonloop_wait *w, void *ud) {
-  remove_waiter(ud, task_of_wait(w));
+  wait_list_remove(&((Future *)ud)->waiters, task_of_wait(w));
   return 1;
 }
 
@@ -95,7 +74,7 @@ int future_await(Runtime *rt, lua_State *L) {
   if (future_is_done(f))
     wait_wake_later(w, push_awaited, NULL);
   else
-    add_waiter(f, rt->current);
+    wait_list_add(&f->waiters, rt->current);
   return moonloop_await(L, w);
 }
 
@@ -154,8 +133,8 @@ static void store_values(lua_State *L, int self, Future *f, int n) {
 }
 
 static void wake_waiters(Future *f) {
-  Task *t = f->first_waiter;
-  f->first_waiter = f->last_waiter = NULL;
+  Task *t = f->waiters.first;
+  f->waiters = (WaitList){NULL, NULL};
   while (t) {
     Task *next = t->next_waiter;
     bool joins = t->wait.abort == abort_join;
@@ -346,7 +325,7 @@ static int l_join(lua_State *L) {
   if (future_is_done(f))
     wait_wake_later(w, NULL, NULL);
   else
-    add_waiter(f, f->rt->current);
+    wait_list_add(&f->waiters, f->rt->current);
   return moonloop_await(L, w);
 }
 

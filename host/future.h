@@ -17,8 +17,7 @@ typedef enum FutureState {
 typedef struct Future {
   Runtime *rt;
   uint32_t magic; // FUTURE_MAGIC: with rt it tells a Future from any userdata
-  Task *first_waiter; // linked through the tasks, first in, first out
-  Task *last_waiter;
+  WaitList waiters;
   int result_count;
   uint8_t state;
   bool is_task;

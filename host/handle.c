@@ -92,23 +92,10 @@ static void on_time(Runtime *rt, Timer *t) {
     run_ready(rt, &h->ready);
 }
 
-// Pushes "script.lua:3", where Lua code called. -> site
-static void push_caller(lua_State *L) {
-  lua_Debug ar;
-  for (int level = 1; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline < 0 || traceback_is_library(&ar))
-      continue;
-    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
-    return;
-  }
-  lua_pushnil(L);
-}
-
 static void remember_site(Runtime *rt, lua_State *L) { // handle
   if (!rt->debug && !rt->record_sites)
     return;
-  push_caller(L);
+  traceback_push_caller(L);
   lua_setiuservalue(L, -2, VALUE_SITE);
 }
 

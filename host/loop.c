@@ -147,14 +147,7 @@ static int l_last_task_id(lua_State *L) {
 // ---- waiting for stillness -------------------------------------------------
 
 static int abort_idle(moonloop_wait *w, void *ud) {
-  Runtime *rt = ud;
-  Task *t = task_of_wait(w);
-  if (t->prev_waiter)
-    t->prev_waiter->next_waiter = t->next_waiter;
-  else
-    rt->idle_first = t->next_waiter;
-  if (t->next_waiter)
-    t->next_waiter->prev_waiter = t->prev_waiter;
+  wait_list_remove(&((Runtime *)ud)->still, task_of_wait(w));
   return 1;
 }
 
@@ -168,26 +161,21 @@ static void describe_idle(Runtime *rt, moonloop_wait *w, char *text,
 static int l_wait_idle(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   moonloop_wait *w = wait_begin_io(rt, L, abort_idle, rt, describe_idle);
-  Task *t = task_of_wait(w);
-  t->prev_waiter = NULL;
-  t->next_waiter = rt->idle_first;
-  if (t->next_waiter)
-    t->next_waiter->prev_waiter = t;
-  rt->idle_first = t;
+  wait_list_add(&rt->still, task_of_wait(w));
   rt->idle_mark = 0;
   return moonloop_await(L, w);
 }
 
 bool loop_look_idle(Runtime *rt) {
-  if (!rt->idle_first || rt->ready.head)
+  if (!rt->still.first || rt->ready.head)
     return false;
   if (rt->idle_mark != rt->activity) { // look once more
     rt->idle_mark = rt->activity;
     return true;
   }
-  while (rt->idle_first) {
-    Task *t = rt->idle_first;
-    abort_idle(&t->wait, rt);
+  while (rt->still.first) {
+    Task *t = rt->still.first;
+    wait_list_remove(&rt->still, t);
     wait_wake_later(&t->wait, NULL, NULL);
   }
   return true;

@@ -6,18 +6,10 @@
 // watcher makes of the next poll.
 #include "ready.h"
 
-#include <time.h>
-
 #include "runtime.h"
 
 enum { PASSES_AT_MOST = 64, LOOK_AT_CLOCK_EVERY = 64 };
 static const double BITE_SECONDS = 0.001;
-
-static double real_now(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
 
 void ready_push(Runtime *rt, Ready *node) {
   ReadyQueue *q = &rt->ready;
@@ -53,8 +45,8 @@ static bool drain_once(Runtime *rt, unsigned *done, double *end) {
       continue;
     // The first look only starts the clock: short bites never read it.
     if (*end == 0)
-      *end = real_now() + BITE_SECONDS;
-    else if (real_now() >= *end)
+      *end = clock_real() + BITE_SECONDS;
+    else if (clock_real() >= *end)
       return false;
   }
   return true;

@@ -7,25 +7,14 @@
 #include "task.h"
 #include "traceback.h"
 
-// Keeps "script.lua:3" of the first frame that is not the library's.
-static int take_site(Runtime *rt, lua_State *L) {
-  lua_Debug ar;
-  for (int level = 1; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline < 0 || traceback_is_library(&ar))
-      continue;
-    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
-    return anchor_take(rt, L);
-  }
-  return LUA_NOREF;
-}
-
 void resource_add(Runtime *rt, lua_State *L, Resource *r) {
   r->seq = ++rt->resource_seq;
   r->run_id = rt->current ? rt->current->run_id : rt->run_id;
   r->site_ref = LUA_NOREF;
-  if (rt->debug || rt->record_sites)
-    r->site_ref = take_site(rt, L);
+  if (rt->debug || rt->record_sites) {
+    traceback_push_caller(L);
+    r->site_ref = anchor_take(rt, L);
+  }
   r->prev = NULL;
   r->next = rt->resources;
   if (r->next)

@@ -22,6 +22,14 @@
 typedef struct Task Task;
 typedef struct Resource Resource;
 typedef struct Untaken Untaken;
+
+// Tasks that wait for one thing, linked through themselves, first in, first
+// out.
+typedef struct WaitList {
+  Task *first;
+  Task *last;
+} WaitList;
+
 typedef struct Post Post;
 
 struct moonloop_runtime {
@@ -59,7 +67,7 @@ struct moonloop_runtime {
   uint64_t events;    // descriptor events seen so far
   uint64_t activity;  // wakes and queued things so far
   uint64_t idle_mark; // what that was when stillness was last looked for
-  Task *idle_first;   // tasks that wait for stillness
+  WaitList still;     // tasks that wait for stillness
   uint64_t iterations;
   uint64_t resumes;
 

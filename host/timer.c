@@ -17,7 +17,7 @@ static const double BITE_SECONDS = 0.001;
 // What lies farther ahead means "never"; seconds are lost beside such a number.
 static const double LONGEST_JUMP = 1e10;
 
-static double real_now(void) {
+double clock_real(void) {
   struct timespec ts;
   clock_gettime(CLOCK_MONOTONIC, &ts);
   return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
@@ -25,7 +25,7 @@ static double real_now(void) {
 
 double clock_now(Runtime *rt) {
   TimerHeap *h = &rt->timers;
-  return h->is_virtual ? h->virtual_now : real_now() + h->offset;
+  return h->is_virtual ? h->virtual_now : clock_real() + h->offset;
 }
 
 static void place(TimerHeap *h, uint32_t i, TimerEntry e) {
@@ -130,7 +130,7 @@ double timer_when(Runtime *rt, const Timer *t) {
 
 static void fire_due(Runtime *rt) {
   TimerHeap *h = &rt->timers;
-  double now = clock_now(rt), start = real_now();
+  double now = clock_now(rt), start = clock_real();
   uint64_t newest = h->seq; // one started from here on waits for the next turn
   for (unsigned n = 1; h->count > 0; n++) {
     TimerEntry *head = &h->entries[1];
@@ -139,7 +139,7 @@ static void fire_due(Runtime *rt) {
     Timer *t = head->timer;
     timer_stop(rt, t);
     t->fire(rt, t);
-    if (n % FIRES_PER_LOOK == 0 && real_now() - start > BITE_SECONDS)
+    if (n % FIRES_PER_LOOK == 0 && clock_real() - start > BITE_SECONDS)
       return;
   }
 }
@@ -224,7 +224,7 @@ void clock_set_virtual(Runtime *rt, bool on, double threshold) {
   disarm(rt);
   // Time never goes back: the real clock goes on from where the virtual one is.
   h->virtual_now = clock_now(rt);
-  h->offset = on ? 0 : h->virtual_now - real_now();
+  h->offset = on ? 0 : h->virtual_now - clock_real();
   h->is_virtual = on;
   h->threshold = threshold;
 }

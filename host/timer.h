@@ -48,6 +48,9 @@ void timer_close(Runtime *rt);
 // Monotonic seconds, read fresh; the virtual clock's while that is on.
 double clock_now(Runtime *rt);
 
+// The system's own, whatever clock is on.
+double clock_real(void);
+
 // Starts a timer that fires at `when`. Raises in L when memory is out.
 void timer_start(Runtime *rt, lua_State *L, Timer *t, double when);
 void timer_stop(Runtime *rt, Timer *t);

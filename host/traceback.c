@@ -262,17 +262,22 @@ void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co) {
   add_lines(rt, L, co, 0);
 }
 
-// Pushes "script.lua:3: ", the first frame that is not the library's.
-static int l_caller(lua_State *L) {
+void traceback_push_caller(lua_State *L) {
   lua_Debug ar;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
     lua_getinfo(L, "Sl", &ar);
     if (ar.currentline < 0 || traceback_is_library(&ar))
       continue;
-    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
-    return 1;
+    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+    return;
   }
-  lua_pushliteral(L, "");
+  lua_pushnil(L);
+}
+
+// "script.lua:3: ", to go before a message; "" when nobody called.
+static int l_caller(lua_State *L) {
+  traceback_push_caller(L);
+  lua_pushfstring(L, "%s: ", lua_isnil(L, -1) ? "?" : lua_tostring(L, -1));
   return 1;
 }
 

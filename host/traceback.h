@@ -17,6 +17,9 @@ void traceback_push_task(Runtime *rt, lua_State *L, Task *t);
 // Pushes the traceback of a coroutine that an error stopped.
 void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co);
 
+// Pushes "script.lua:3", the first frame that is not the library's, or nil.
+void traceback_push_caller(lua_State *L);
+
 // Whether a frame ("S" asked for) is of the library's own Lua files.
 bool traceback_is_library(const lua_Debug *ar);
 

@@ -297,6 +297,27 @@ bool wait_interrupt(Runtime *rt, Task *t, uint8_t flag) {
   return true;
 }
 
+void wait_list_add(WaitList *list, Task *t) {
+  t->next_waiter = NULL;
+  t->prev_waiter = list->last;
+  if (list->last)
+    list->last->next_waiter = t;
+  else
+    list->first = t;
+  list->last = t;
+}
+
+void wait_list_remove(WaitList *list, Task *t) {
+  if (t->prev_waiter)
+    t->prev_waiter->next_waiter = t->next_waiter;
+  else
+    list->first = t->next_waiter;
+  if (t->next_waiter)
+    t->next_waiter->prev_waiter = t->prev_waiter;
+  else
+    list->last = t->prev_waiter;
+}
+
 void wait_describe(Runtime *rt, Task *t, char *text, size_t size) {
   moonloop_wait *w = &t->wait;
   if (!t->co)

@@ -69,6 +69,10 @@ void wait_wake_later(moonloop_wait *w, moonloop_push_fn push, void *ud);
 // stored to be thrown) is raised in it. False when it could not be stopped.
 bool wait_interrupt(Runtime *rt, Task *t, uint8_t flag);
 
+// A task stands in one list at most: it waits for one thing.
+void wait_list_add(WaitList *list, Task *t);
+void wait_list_remove(WaitList *list, Task *t);
+
 // Whether a coroutine is parked by an await (and not by coroutine.yield).
 bool wait_is_parked(lua_State *co);
 

@@ -55,27 +55,6 @@ int stream_raise(lua_State *L, const Stream *s, int err, const char *op) {
   return error_raise_errno(L, err, op, name);
 }
 
-void stream_add_waiter(Task **first, Task **last, Task *t) {
-  t->next_waiter = NULL;
-  t->prev_waiter = *last;
-  if (*last)
-    (*last)->next_waiter = t;
-  else
-    *first = t;
-  *last = t;
-}
-
-void stream_remove_waiter(Task **first, Task **last, Task *t) {
-  if (t->prev_waiter)
-    t->prev_waiter->next_waiter = t->next_waiter;
-  else
-    *first = t->next_waiter;
-  if (t->next_waiter)
-    t->next_waiter->prev_waiter = t->prev_waiter;
-  else
-    *last = t->prev_waiter;
-}
-
 // ---- closing ---------------------------------------------------------------
 
 static int push_closed(lua_State *L, void *ud) {
@@ -91,9 +70,9 @@ void stream_finish_close(Stream *s) {
   s->flags |= STREAM_CLOSED;
   stream_unwatch(s);
   stream_stop_writers(s);
-  while (s->first_closer) {
-    Task *t = s->first_closer;
-    stream_remove_waiter(&s->first_closer, &s->last_closer, t);
+  while (s->closers.first) {
+    Task *t = s->closers.first;
+    wait_list_remove(&s->closers, t);
     wait_wake_later(&t->wait, push_closed, s);
   }
   resource_remove(s->rt, &s->resource);
@@ -143,7 +122,7 @@ static int l_abort(lua_State *L) {
 
 static int abort_wait_closed(moonloop_wait *w, void *ud) {
   Stream *s = ud;
-  stream_remove_waiter(&s->first_closer, &s->last_closer, task_of_wait(w));
+  wait_list_remove(&s->closers, task_of_wait(w));
   return 1;
 }
 
@@ -171,7 +150,7 @@ static int wait_closed(lua_State *L, Stream *s, moonloop_abort_fn abort_fn) {
   if (closed)
     wait_wake_later(w, push_closed, s);
   else
-    stream_add_waiter(&s->first_closer, &s->last_closer, task_of_wait(w));
+    wait_list_add(&s->closers, task_of_wait(w));
   return moonloop_await(L, w);
 }
 

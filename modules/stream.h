@@ -66,9 +66,8 @@ struct Stream {
   const Transport *transport;
   ev_io io; // reading
   Resource resource;
-  Task *first_closer; // tasks in wait_closed
-  Task *last_closer;
-  char *data; // what was received and not read yet: [start, end)
+  WaitList closers; // tasks in wait_closed
+  char *data;       // what was received and not read yet: [start, end)
   uint32_t start, end, capacity;
   uint32_t limit;
   ReadRequest read;
@@ -95,10 +94,6 @@ void stream_name(const Stream *s, char *text, size_t size);
 
 // Raises the Error for an errno value, saying what was done.
 int stream_raise(lua_State *L, const Stream *s, int err, const char *op);
-
-// A link in a list of waiting tasks, first in, first out.
-void stream_add_waiter(Task **first, Task **last, Task *t);
-void stream_remove_waiter(Task **first, Task **last, Task *t);
 
 // Lets go of the descriptor and wakes who waits for that.
 void stream_finish_close(Stream *s);

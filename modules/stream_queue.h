@@ -26,10 +26,10 @@ struct Writer {
   Piece *first;
   Piece *last;
   size_t unsent;
-  size_t high, low;                   // water marks
-  Task *first_writer, *last_writer;   // tasks in write, in their order
-  Task *first_drainer, *last_drainer; // tasks in drain
-  bool granted; // the first writer was woken and has not written yet
+  size_t high, low;  // water marks
+  WaitList writers;  // tasks in write, in their order
+  WaitList drainers; // tasks in drain
+  bool granted;      // the first writer was woken and has not written yet
 };
 
 // Queues data[0, size) of the string at `index`. Raises when memory is out.

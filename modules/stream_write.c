@@ -41,11 +41,10 @@ void stream_drop_writer(Stream *s) {
   release_anchor(s);
 }
 
-static void wake_all(Task **first, Task **last, moonloop_push_fn push,
-                     Stream *s) {
-  while (*first) {
-    Task *t = *first;
-    stream_remove_waiter(first, last, t);
+static void wake_all(WaitList *list, moonloop_push_fn push, Stream *s) {
+  while (list->first) {
+    Task *t = list->first;
+    wait_list_remove(list, t);
     wait_wake_later(&t->wait, push, s);
   }
 }
@@ -54,10 +53,10 @@ static int push_write(lua_State *L, void *ud);
 static int push_drained(lua_State *L, void *ud);
 
 static void grant_next(Writer *w) {
-  if (w->granted || !w->first_writer || w->unsent > w->high)
+  if (w->granted || !w->writers.first || w->unsent > w->high)
     return;
-  Task *t = w->first_writer;
-  stream_remove_waiter(&w->first_writer, &w->last_writer, t);
+  Task *t = w->writers.first;
+  wait_list_remove(&w->writers, t);
   w->granted = true;
   wait_wake_later(&t->wait, push_write, w->stream);
 }
@@ -66,12 +65,12 @@ void stream_stop_writers(Stream *s) {
   Writer *w = s->writer;
   if (!w)
     return;
-  wake_all(&w->first_writer, &w->last_writer, push_write, s);
-  wake_all(&w->first_drainer, &w->last_drainer, push_drained, s);
+  wake_all(&w->writers, push_write, s);
+  wake_all(&w->drainers, push_drained, s);
 }
 
 static bool is_needed(const Writer *w) {
-  return w->unsent > 0 || w->first_writer || w->first_drainer || w->granted;
+  return w->unsent > 0 || w->writers.first || w->drainers.first || w->granted;
 }
 
 // The queue is empty: what was asked to happen then.
@@ -122,7 +121,7 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
   }
   writer_advance(w, (size_t)n);
   if (w->unsent <= w->low) {
-    wake_all(&w->first_drainer, &w->last_drainer, push_drained, s);
+    wake_all(&w->drainers, push_drained, s);
     grant_next(w);
   }
   if (w->unsent == 0)
@@ -275,8 +274,7 @@ static int abort_write(moonloop_wait *w, void *ud) {
     }
     return 1;
   }
-  stream_remove_waiter(&writer->first_writer, &writer->last_writer,
-                       task_of_wait(w));
+  wait_list_remove(&writer->writers, task_of_wait(w));
   return 1;
 }
 
@@ -296,7 +294,7 @@ static void describe_write(Runtime *rt, moonloop_wait *w, char *text,
 
 static bool must_wait(const Stream *s) {
   const Writer *w = s->writer;
-  return w && (w->unsent > w->high || w->first_writer || w->granted);
+  return w && (w->unsent > w->high || w->writers.first || w->granted);
 }
 
 static void check_strings(lua_State *L, int first) {
@@ -320,8 +318,7 @@ static int perform_write(lua_State *L, Stream *s) {
     return moonloop_await(L, w);
   }
   w->flags |= WAIT_TELLS;
-  stream_add_waiter(&s->writer->first_writer, &s->writer->last_writer,
-                    task_of_wait(w));
+  wait_list_add(&s->writer->writers, task_of_wait(w));
   return moonloop_await(L, w);
 }
 
@@ -406,8 +403,7 @@ static int push_drained(lua_State *L, void *ud) {
 
 static int abort_drain(moonloop_wait *w, void *ud) {
   Writer *writer = ((Stream *)ud)->writer;
-  stream_remove_waiter(&writer->first_drainer, &writer->last_drainer,
-                       task_of_wait(w));
+  wait_list_remove(&writer->drainers, task_of_wait(w));
   return 1;
 }
 
@@ -432,8 +428,7 @@ static int l_drain(lua_State *L) {
     return push_drained(L, s);
   moonloop_wait *w = wait_begin_io(s->rt, L, abort_drain, s, describe_drain);
   if (over)
-    stream_add_waiter(&s->writer->first_drainer, &s->writer->last_drainer,
-                      task_of_wait(w));
+    wait_list_add(&s->writer->drainers, task_of_wait(w));
   else
     wait_wake_later(w, push_drained, s);
   return moonloop_await(L, w);
