@@ -402,6 +402,12 @@ static const luaL_Reg meta[] = {
     {NULL,         NULL      },
 };
 
+// Closes a descriptor that accept_fd gave.
+static int l_close_descriptor(lua_State *L) {
+  close((int)luaL_checkinteger(L, 1));
+  return 0;
+}
+
 // The family of a numeric host: "inet" or "inet6"; nil for a name.
 static int l_numeric_family(lua_State *L) {
   Address a;
@@ -412,10 +418,11 @@ static int l_numeric_family(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"numeric_family", l_numeric_family},
-    {"tcp_socket",     l_tcp_socket    },
-    {"tcp_listen",     l_tcp_listen    },
-    {NULL,             NULL            },
+    {"close_descriptor", l_close_descriptor},
+    {"numeric_family",   l_numeric_family  },
+    {"tcp_socket",       l_tcp_socket      },
+    {"tcp_listen",       l_tcp_listen      },
+    {NULL,               NULL              },
 };
 
 void socket_open(Runtime *rt, lua_State *L) {

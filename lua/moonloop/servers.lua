@@ -118,17 +118,31 @@ local function serve_when_free(self, stream)
   if not ok then error(err, 0) end
 end
 
+local function is_exhausted(err)
+  return err == "not enough memory" or core.is_error(err, "OSError") and EXHAUSTED[err.code]
+end
+
+local function accept_and_serve(self, socket)
+  local fd = socket:accept_fd()
+  local ok, stream = pcall(core.stream, fd, self.limit)
+  if not ok then
+    core.close_descriptor(fd)
+    error(stream, 0)
+  end
+  serve_when_free(self, stream)
+end
+
+-- Returns whether to go on.
 local function accept_one(self, socket)
-  local ok, fd = core.pcall(socket.accept_fd, socket)
+  local ok, err = core.pcall(accept_and_serve, self, socket)
   if ok then
     self.exhausted = false
-    serve_when_free(self, core.stream(fd, self.limit))
-  elseif fd == "not enough memory" or core.is_error(fd, "OSError") and EXHAUSTED[fd.code] then
-    wait_for_descriptors(self, fd)
+  elseif is_exhausted(err) then
+    wait_for_descriptors(self, err)
   elseif self.closed then
     return false
   else
-    error(fd, 0)
+    error(err, 0)
   end
   return true
 end
