@@ -166,3 +166,13 @@ describe("An option that does not exist", function()
     end)
   end)
 end)
+
+describe("A number that is no descriptor", function()
+  it("is refused by add_reader, however large", function()
+    for _, fd in ipairs { -1, 1 << 32 } do
+      local ok, err = pcall(loop.add_reader, loop, fd, print)
+      assert.is_false(ok)
+      assert.matches("not a descriptor", err, 1, true)
+    end
+  end)
+end)

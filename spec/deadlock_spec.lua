@@ -114,3 +114,19 @@ describe("What can still wake a task", function()
     ]])
   end)
 end)
+
+describe("A deadlock after a deadlock", function()
+  it("is told again, as long as the main task goes on", function()
+    local status, out = script.run([[
+      local moonloop = require "moonloop"
+      for i = 1, 3 do
+        local future = moonloop.Future()
+        local ok, err = pcall(future.await, future)
+        print(i, ok, moonloop.is_error(err, "DeadlockError"))
+        moonloop.sleep(0)
+      end
+    ]])
+    assert.equal("1\tfalse\ttrue\n2\tfalse\ttrue\n3\tfalse\ttrue\n", out)
+    assert.equal(0, status)
+  end)
+end)

@@ -175,4 +175,14 @@ describe("run inside a task", function()
     assert.equal("first", moonloop.await(first))
     assert.is_true(first_left:cancelled())
   end)
+
+  it("takes its callbacks back when it ends", function()
+    local before, called = #testing.leaks(), false
+    local function note() called = true end
+    run(function() moonloop.get_running_loop():call_later(0.001, note) end)
+    assert.equal(before, #testing.leaks())
+    local _ <close> = testing.virtual_clock { threshold = 0 }
+    moonloop.sleep(10)
+    assert.is_false(called)
+  end)
 end)

@@ -206,6 +206,17 @@ describe("A reset", function()
     assert.equal("number", type(err.errno))
   end)
 
+  it("is told to every writer that waits", function()
+    local raw <close> = peers.raw()
+    local stream <close> = connected(raw)
+    net.fill(stream)
+    local writers = {}
+    for i = 1, 3 do writers[i] = moonloop.create_task(stream.write, stream, "more") end
+    moonloop.testing.wait_all_blocked()
+    raw:ask("reset")
+    for _, writer in ipairs(writers) do net.raises("ConnectionResetError", writer.await, writer) end
+  end)
+
   it("is a ConnectionResetError in later reads and writes", function()
     local raw <close> = peers.raw()
     local stream <close> = connected(raw)

@@ -265,3 +265,19 @@ describe("A Stream in an inner coroutine", function()
     assert.equal(4321, sum:await())
   end)
 end)
+
+describe("connect with what only looks like an address", function()
+  it("is a DNSError, not a bad argument of something inside", function()
+    for _, host in ipairs { "127.0.0.01", "1:2", "fe80::1%nosuch" } do
+      net.raises("DNSError", moonloop.connect, host, 80)
+    end
+  end)
+
+  it("refuses a local address that is none", function()
+    for _, addr in ipairs { { host = "x" }, { port = "x" }, { port = 700000 }, { hots = "::1" } } do
+      local ok, err = pcall(moonloop.connect, "127.0.0.1", 80, { local_addr = addr })
+      assert.is_false(ok)
+      assert.matches("^.*bad argument #3 to", tostring(err))
+    end
+  end)
+end)
