@@ -16,33 +16,37 @@
 static const char MODULE_KEY; // registry: the module table
 static const char LOADED_KEY; // registry: module name -> what its file returned
 
+typedef struct FileReader {
+  FILE *file;
+  char buffer[4096];
+} FileReader;
+
+static const char *read_piece(lua_State *L, void *ud, size_t *size) {
+  FileReader *r = ud;
+  (void)L;
+  *size = fread(r->buffer, 1, sizeof r->buffer, r->file);
+  return *size > 0 ? r->buffer : NULL;
+}
+
 // Loads the file from the source tree that this library was built in, if it
 // lies there. -> chunk or nothing
 static bool load_from_tree(lua_State *L, const LuaFile *file) {
+  FileReader reader;
   if (!*lua_source_tree)
     return false;
-  lua_pushfstring(L, "%s/%s", lua_source_tree, file->path);
-  FILE *f = fopen(lua_tostring(L, -1), "rb");
-  lua_pop(L, 1);
-  if (!f)
-    return false;
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  size_t n;
-  do {
-    n = fread(luaL_prepbuffer(&b), 1, LUAL_BUFFERSIZE, f);
-    luaL_addsize(&b, n);
-  } while (n > 0);
-  fclose(f);
-  luaL_pushresult(&b);
-  size_t size;
-  const char *text = lua_tolstring(L, -1, &size);
   lua_pushfstring(L, "@%s", file->path);
-  int status = luaL_loadbufferx(L, text, size, lua_tostring(L, -1), "t");
+  lua_pushfstring(L, "%s/%s", lua_source_tree, file->path);
+  reader.file = fopen(lua_tostring(L, -1), "rbe");
+  lua_pop(L, 1);
+  if (!reader.file) {
+    lua_pop(L, 1);
+    return false;
+  }
+  int status = lua_load(L, read_piece, &reader, lua_tostring(L, -1), "t");
+  fclose(reader.file);
   if (status != LUA_OK)
     lua_error(L);
-  lua_replace(L, -3);
-  lua_pop(L, 1);
+  lua_remove(L, -2);
   return true;
 }
 

@@ -29,7 +29,9 @@ end
 -- @see BaseExceptionGroup.split
 function ErrorGroup:split(kind)
   check_self(self, "split")
-  core.is_error(nil, kind) -- refuses a kind that does not exist
+  if not pcall(core.is_error, nil, kind) then
+    options.bad_argument(1, "split", ("unknown kind '%s'"):format(tostring(kind)))
+  end
   local matching, rest = {}, {}
   for _, err in ipairs(self.errors or {}) do
     local yes, no = nil, err
