@@ -44,26 +44,6 @@ static int sleep_until(Runtime *rt, lua_State *L, double when) {
   return moonloop_await(L, w);
 }
 
-static int abort_turn(moonloop_wait *w, void *ud) {
-  (void)w, (void)ud;
-  return 0;
-}
-
-static void describe_turn(Runtime *rt, moonloop_wait *w, char *text,
-                          size_t size) {
-  (void)rt, (void)w;
-  snprintf(text, size, "its next turn");
-}
-
-// Lets every task that is ready run once.
-static int take_turns(Runtime *rt, lua_State *L) {
-  moonloop_wait *w = wait_begin(rt, L, abort_turn, NULL, describe_turn);
-  w->flags |= WAIT_TURN;
-  rt->budget = 0; // so that the await goes through the queue
-  wait_wake_later(w, push_slept, NULL);
-  return moonloop_await(L, w);
-}
-
 static double check_seconds(lua_State *L, int arg) {
   double seconds = luaL_checknumber(L, arg);
   luaL_argcheck(L, !isnan(seconds), arg, "not a number of seconds (nan)");
@@ -81,7 +61,7 @@ static int l_sleep(lua_State *L) {
   Runtime *rt = runtime_upvalue(L);
   double seconds = check_seconds(L, 1);
   if (seconds <= 0)
-    return take_turns(rt, L);
+    return wait_take_turn(rt, L, push_slept);
   return sleep_until(rt, L, clock_now(rt) + seconds);
 }
 
@@ -96,7 +76,7 @@ static int l_sleep_until(lua_State *L) {
   double when = check_seconds(L, 1);
   if (when <= clock_now(rt)) {
     lua_settop(L, 1);
-    return take_turns(rt, L);
+    return wait_take_turn(rt, L, push_slept);
   }
   lua_settop(L, 1);
   return sleep_until(rt, L, when);

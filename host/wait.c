@@ -169,6 +169,18 @@ static int raise_barrier(Runtime *rt, lua_State *L) {
                      lua_tostring(L, -1));
 }
 
+// Parks the task behind what is ready; then `push`, or what the flag says.
+static int park_queued(Runtime *rt, lua_State *L, Task *t, uint8_t flag,
+                       moonloop_push_fn push) {
+  moonloop_wait *w = prepare(t, NULL, NULL, describe_turn);
+  w->push = push;
+  w->flags = flag | WAIT_QUEUED;
+  w->state = WAIT_WOKEN;
+  t->waiting = L;
+  ready_push(rt, &t->ready);
+  return wait_park_around(L, t, await_k);
+}
+
 // A task in a cancelled scope is let run on from its first CancelledError; from
 // the second on the loop runs before each, and at some point that is enough.
 static int raise_cancelled(Runtime *rt, lua_State *L, Task *t, Scope *cause) {
@@ -178,12 +190,7 @@ static int raise_cancelled(Runtime *rt, lua_State *L, Task *t, Scope *cause) {
   }
   if (cause->delivered >= SWALLOWED_AT_MOST)
     t->doomed = true;
-  moonloop_wait *w = prepare(t, NULL, NULL, describe_turn);
-  w->flags = WAIT_CANCEL | WAIT_QUEUED;
-  w->state = WAIT_WOKEN;
-  t->waiting = L;
-  ready_push(rt, &t->ready);
-  return wait_park_around(L, t, await_k);
+  return park_queued(rt, L, t, WAIT_CANCEL, NULL);
 }
 
 static Task *check_may_wait(Runtime *rt, lua_State *L) {
@@ -219,6 +226,10 @@ moonloop_wait *moonloop_await_begin(lua_State *L, moonloop_abort_fn abort_fn,
 }
 
 void wait_check(Runtime *rt, lua_State *L) { check_may_wait(rt, L); }
+
+int wait_take_turn(Runtime *rt, lua_State *L, moonloop_push_fn push) {
+  return park_queued(rt, L, check_may_wait(rt, L), WAIT_TURN, push);
+}
 
 bool wait_may_complete(Runtime *rt, lua_State *L) {
   check_may_wait(rt, L);

@@ -59,6 +59,11 @@ bool wait_may_complete(Runtime *rt, lua_State *L);
 // never awaited is undone.
 void wait_drop(Task *t);
 
+// Lets every task that is ready run once, then answers with `push`: use as
+// `return wait_take_turn(...)`. A cancellation that comes meanwhile is raised,
+// for no result is lost by it.
+int wait_take_turn(Runtime *rt, lua_State *L, moonloop_push_fn push);
+
 // Raises what an await would raise here and now.
 void wait_check(Runtime *rt, lua_State *L);
 

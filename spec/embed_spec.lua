@@ -42,6 +42,11 @@ describe("An embedding program", function()
     assert.equal("posted\ntwice\nended\n", program("post_later"))
   end)
 
+  it("has waits that are never awaited, or never end", function()
+    assert.equal("false\tcame between\nstill waits\nthe loop has ended\nclosed\n",
+      program("begun"))
+  end)
+
   it("has awaiting functions of its own", function()
     local lines = {}
     for line in program("wait"):gmatch("[^\n]+") do lines[#lines + 1] = line end
