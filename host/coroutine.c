@@ -97,8 +97,18 @@ int coroutine_close_chain(Runtime *rt, lua_State *co) {
   rt->innermost = co;
   int status = lua_resetthread(co);
   rt->innermost = outer;
-  scope_forget(rt, co, co);
+  scope_end_coroutine(rt, co);
   return status;
+}
+
+// A coroutine with scopes open has stopped running: it waits (in the task, and
+// they stay in force), has yielded, has failed (and may still be closed), or it
+// has returned without leaving them.
+static void take_out_of_force(Runtime *rt, lua_State *co, int status) {
+  if (status == LUA_OK)
+    scope_end_coroutine(rt, co);
+  else if (status != LUA_YIELD || rt->parked != co)
+    scope_detach(rt, co);
 }
 
 // Enters an inner coroutine from L, scopes and books kept. Values to hand over
@@ -122,8 +132,8 @@ static int enter_inner(Runtime *rt, lua_State *L, lua_State *co, int nargs,
   rt->barrier = barrier;
   if (rt->hook_wanted)
     lua_sethook(L, rt->hook, LUA_MASKCOUNT, 1000);
-  if (t && t->scope->co == co && !(status == LUA_YIELD && rt->parked == co))
-    scope_detach(rt, L, co);
+  if (t && t->scope->co == co)
+    take_out_of_force(rt, co, status);
   return status;
 }
 
@@ -247,7 +257,8 @@ static int raise_wrapped(Runtime *rt, lua_State *L, lua_State *co) {
   int status = lua_status(co);
   if (status != LUA_OK && status != LUA_YIELD) {
     status = lua_resetthread(co);
-    scope_forget(rt, L, co);
+    if (rt->detached > 0)
+      scope_end_coroutine(rt, co);
     lua_xmove(co, L, 1);
   } else {
     lua_xmove(co, L, 1);
@@ -349,7 +360,8 @@ static int close_inner(Runtime *rt, lua_State *L, lua_State *co) {
   int status = lua_resetthread(co);
   rt->innermost = outer;
   rt->barrier = barrier;
-  scope_forget(rt, L, co);
+  if (rt->detached > 0)
+    scope_end_coroutine(rt, co);
   return status;
 }
 

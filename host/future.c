@@ -2,14 +2,13 @@
 //
 // Futures. The outcome lives in a user value (one value, a table of several, or
 // the error); waiters are linked through their tasks, so awaiting allocates
-// nothing; callbacks are handles that the loop runs later, never the setter.
+// nothing. What is called when it is done is in future_callbacks.c.
 #include "future.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "error.h"
-#include "handle.h"
 #include "report.h"
 #include "task.h"
 #include "wait.h"
@@ -144,26 +143,6 @@ static void wake_waiters(Future *f) {
   }
 }
 
-static void schedule_callbacks(Runtime *rt, lua_State *L, int self, Future *f) {
-  int type = lua_getiuservalue(L, self, FUTURE_CALLBACKS);
-  lua_pushnil(L);
-  lua_setiuservalue(L, self, FUTURE_CALLBACKS);
-  if (type == LUA_TFUNCTION) { // of on_end
-    f->taken = true;
-    lua_pushvalue(L, self);
-    handle_new(rt, L, 1);
-    handle_schedule(rt, L);
-    return;
-  }
-  lua_Integer n = luaL_len(L, -1);
-  f->taken = f->taken || n > 0;
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, -1, i);
-    handle_schedule(rt, L);
-  }
-  lua_pop(L, 1);
-}
-
 void future_complete(lua_State *L, int self, FutureState state, int n) {
   self = lua_absindex(L, self);
   Future *f = lua_touserdata(L, self);
@@ -171,7 +150,7 @@ void future_complete(lua_State *L, int self, FutureState state, int n) {
   f->state = (uint8_t)state;
   wake_waiters(f);
   if (f->has_callbacks)
-    schedule_callbacks(f->rt, L, self, f);
+    future_run_callbacks(L, self);
 }
 
 // ---- methods ---------------------------------------------------------------
@@ -306,16 +285,6 @@ static int l_take(lua_State *L) {
   return 0;
 }
 
-// Has the loop call fn(future) once it is done, whatever else is registered:
-// one function for many futures, which costs each of them nothing.
-static int l_on_end(lua_State *L) { // future fn
-  check_self(L)->has_callbacks = true;
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  lua_settop(L, 2);
-  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
-  return 0;
-}
-
 // Waits until it is done, and leaves the outcome for others to take. Awaits.
 static int l_join(lua_State *L) {
   Future *f = check_self(L);
@@ -327,86 +296,6 @@ static int l_join(lua_State *L) {
   else
     wait_list_add(&f->waiters, f->rt->current);
   return moonloop_await(L, w);
-}
-
-// Pushes a handle that will call fn(future). self fn -> handle
-static void push_callback(Runtime *rt, lua_State *L) {
-  lua_pushvalue(L, 2);
-  lua_pushvalue(L, 1);
-  handle_new(rt, L, 1);
-}
-
-// Pushes the list of callbacks, made if need be. -> callbacks
-static void push_callbacks(Runtime *rt, lua_State *L) {
-  int type = lua_getiuservalue(L, 1, FUTURE_CALLBACKS);
-  if (type == LUA_TTABLE)
-    return;
-  lua_newtable(L); // nil or function, list
-  lua_pushvalue(L, -1);
-  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
-  if (type != LUA_TFUNCTION)
-    return;
-  lua_pushvalue(L, -2);
-  lua_pushvalue(L, 1);
-  handle_new(rt, L, 1);
-  lua_rawseti(L, -2, 1);
-}
-
-/// Has the loop call `fn(future)` once it is done, or on its next turn where it
-/// is; in a copy of the caller's context. `fn` cannot await.
-// @function Future:add_done_callback
-// @param fn function, or anything that can be called
-// @raise InvalidStateError when the loop is closed
-// @see asyncio.Future.add_done_callback
-static int l_add_done_callback(lua_State *L) {
-  Future *f = check_self(L);
-  handle_check_callable(L, 2);
-  lua_settop(L, 2);
-  runtime_check_open(f->rt, L);
-  if (future_is_done(f)) {
-    future_take(L, 1);
-    push_callback(f->rt, L);
-    handle_schedule(f->rt, L);
-    return 0;
-  }
-  push_callbacks(f->rt, L);
-  f->has_callbacks = true;
-  push_callback(f->rt, L);
-  lua_rawseti(L, -2, luaL_len(L, -2) + 1);
-  return 0;
-}
-
-static bool handle_calls(lua_State *L, int handle, int fn) {
-  lua_getiuservalue(L, handle, 1);
-  bool same = lua_rawequal(L, -1, fn);
-  lua_pop(L, 1);
-  return same;
-}
-
-/// Takes `fn` out of the callbacks.
-// @function Future:remove_done_callback
-// @param fn what was given to `add_done_callback`
-// @return how often it stood there
-// @see asyncio.Future.remove_done_callback
-static int l_remove_done_callback(lua_State *L) {
-  check_self(L);
-  lua_settop(L, 2);
-  if (lua_getiuservalue(L, 1, FUTURE_CALLBACKS) != LUA_TTABLE) {
-    lua_pushinteger(L, 0);
-    return 1;
-  }
-  lua_newtable(L); // self fn callbacks kept
-  lua_Integer n = luaL_len(L, 3), kept = 0;
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, 3, i);
-    if (handle_calls(L, -1, 2))
-      lua_pop(L, 1);
-    else
-      lua_rawseti(L, 4, ++kept);
-  }
-  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
-  lua_pushinteger(L, n - kept);
-  return 1;
 }
 
 static int l_tostring(lua_State *L) {
@@ -441,19 +330,19 @@ static int l_isfuture(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"set_result",           l_set_result          },
-    {"set_error",            l_set_error           },
-    {"set_exception",        l_set_error           },
-    {"cancel",               l_cancel              },
-    {"done",                 l_done                },
-    {"cancelled",            l_cancelled           },
-    {"result",               l_result              },
-    {"error",                l_error               },
-    {"exception",            l_error               },
-    {"await",                l_await               },
-    {"add_done_callback",    l_add_done_callback   },
-    {"remove_done_callback", l_remove_done_callback},
-    {NULL,                   NULL                  },
+    {"set_result",           l_set_result                 },
+    {"set_error",            l_set_error                  },
+    {"set_exception",        l_set_error                  },
+    {"cancel",               l_cancel                     },
+    {"done",                 l_done                       },
+    {"cancelled",            l_cancelled                  },
+    {"result",               l_result                     },
+    {"error",                l_error                      },
+    {"exception",            l_error                      },
+    {"await",                l_await                      },
+    {"add_done_callback",    future_l_add_done_callback   },
+    {"remove_done_callback", future_l_remove_done_callback},
+    {NULL,                   NULL                         },
 };
 
 static const luaL_Reg meta[] = {
@@ -462,12 +351,13 @@ static const luaL_Reg meta[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"Future",   l_future  },
-    {"isfuture", l_isfuture},
-    {"join",     l_join    },
-    {"take",     l_take    },
-    {"on_end",   l_on_end  },
-    {NULL,       NULL      },
+    {"Future",   l_future        },
+    {"isfuture", l_isfuture      },
+    {"join",     l_join          },
+    {"take",     l_take          },
+    {"watch",    future_l_watch  },
+    {"unwatch",  future_l_unwatch},
+    {NULL,       NULL            },
 };
 
 void future_open(Runtime *rt, lua_State *L) {

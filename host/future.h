@@ -29,7 +29,7 @@ enum { FUTURE_MAGIC = 0x66757475 };
 
 enum {               // user values of the userdata
   FUTURE_RESULT = 1, // the value, a table of several, or the error
-  FUTURE_CALLBACKS,  // nil or a list of handles
+  FUTURE_CALLBACKS,  // nil, an observer, or a list: see future_callbacks.c
   FUTURE_VALUES = FUTURE_CALLBACKS
 };
 
@@ -50,6 +50,16 @@ int future_push_result(lua_State *L, int self);
 
 // Awaits the Future at index 1 of the calling C function's frame.
 int future_await(Runtime *rt, lua_State *L);
+
+// Calls the observers of the Future at `self`, which is done, and has the loop
+// call its callbacks.
+void future_run_callbacks(lua_State *L, int self);
+
+// Of Lua: `add_done_callback`, `remove_done_callback`, `core.watch`, `unwatch`.
+int future_l_add_done_callback(lua_State *L);
+int future_l_remove_done_callback(lua_State *L);
+int future_l_watch(lua_State *L);
+int future_l_unwatch(lua_State *L);
 
 // Marks the outcome as seen: it will not be reported.
 void future_take(lua_State *L, int self);

@@ -22,6 +22,7 @@
 #include "sleep.h"
 #include "task.h"
 #include "traceback.h"
+#include "waiters.h"
 #include "watch.h"
 
 enum { CLOSE_TIMEOUT = 1 };
@@ -275,7 +276,7 @@ static void init_fields(Runtime *rt, lua_State *L) {
   lua_pop(L, 1);
   rt->pool_max = 2048;
   rt->untaken_delay = 5;
-  rt->handler_ref = rt->context_ref = LUA_NOREF;
+  rt->handler_ref = rt->context_ref = rt->unclosed_ref = LUA_NOREF;
   lua_newtable(L);
   rt->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
@@ -316,9 +317,9 @@ static void preload(lua_State *L) {
 // The table of everything that host/ offers to Lua: `require "moonloop.core"`.
 static void open_core(Runtime *rt, lua_State *L) {
   static void (*const openers[])(Runtime *, lua_State *) = {
-      error_open,    report_open,    future_open,  task_open, scope_open,
-      handle_open,   watch_open,     context_open, loop_open, coroutine_open,
-      resource_open, traceback_open, sleep_open,
+      error_open,    report_open,    future_open,  task_open,    scope_open,
+      handle_open,   watch_open,     context_open, loop_open,    coroutine_open,
+      resource_open, traceback_open, sleep_open,   waiters_open,
   };
   lua_newtable(L);
   for (size_t i = 0; i < sizeof openers / sizeof *openers; i++)

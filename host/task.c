@@ -119,9 +119,10 @@ static void end(Runtime *rt, Task *t, bool reusable) {
   lua_State *co = t->co;
   int slot = t->slot;
   wait_drop(t);
+  if (t->scope != &t->root)
+    scope_end_coroutine(rt, co);
   unlink_task(rt, t);
   t->co = t->waiting = NULL;
-  scope_abandon(rt, t->scope);
   t->scope = NULL;
   anchor_drop(rt, rt->scratch, t->root.message_ref);
   stop_run(rt, t);
@@ -314,23 +315,6 @@ static void run_ready(Runtime *rt, Ready *r) {
 
 // ---- creating --------------------------------------------------------------
 
-// Keeps function and line rather than text, which would cost a string each.
-static void remember_creator(lua_State *L, Task *t, bool from_library) {
-  lua_Debug ar; // task
-  t->line = -1;
-  for (int level = 1; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, from_library ? "Sfl" : "fl", &ar);
-    bool hidden = from_library && traceback_is_library(&ar);
-    if (ar.currentline < 0 || hidden) {
-      lua_pop(L, 1);
-      continue;
-    }
-    t->line = ar.currentline;
-    lua_setiuservalue(L, -2, TASK_CREATOR);
-    return;
-  }
-}
-
 static void inherit_context(Runtime *rt, lua_State *L) { // task
   if (!rt->has_contexts)
     return;
@@ -366,7 +350,8 @@ static Task *create(Runtime *rt, lua_State *L, int nargs, bool from_library) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, rt->task_mt);
   lua_setmetatable(L, -2);
   set_slot(rt, L, t);
-  remember_creator(L, t, from_library);
+  t->line = traceback_push_creator(L, from_library);
+  lua_setiuservalue(L, -2, TASK_CREATOR);
   inherit_context(rt, L);
   lua_pushcfunction(co, task_main);
   lua_pushlightuserdata(co, t);

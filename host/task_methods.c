@@ -56,11 +56,8 @@ static void push_name(lua_State *L, int self) { // -> name
 
 void task_push_site(lua_State *L, int self) {
   Task *t = lua_touserdata(L, self);
-  lua_Debug ar;
-  if (lua_getiuservalue(L, self, TASK_CREATOR) != LUA_TFUNCTION)
-    return;
-  lua_getinfo(L, ">S", &ar);
-  lua_pushfstring(L, "%s:%d", ar.short_src, t->line);
+  lua_getiuservalue(L, self, TASK_CREATOR);
+  traceback_push_site(L, t->line);
 }
 
 // ---- methods ---------------------------------------------------------------

@@ -274,6 +274,27 @@ void traceback_push_caller(lua_State *L) {
   lua_pushnil(L);
 }
 
+int traceback_push_creator(lua_State *L, bool skip_library) {
+  lua_Debug ar;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, skip_library ? "Sfl" : "fl", &ar);
+    bool hidden = skip_library && traceback_is_library(&ar);
+    if (ar.currentline >= 0 && !hidden)
+      return ar.currentline;
+    lua_pop(L, 1);
+  }
+  lua_pushnil(L);
+  return -1;
+}
+
+void traceback_push_site(lua_State *L, int line) {
+  lua_Debug ar;
+  if (!lua_isfunction(L, -1))
+    return;
+  lua_getinfo(L, ">S", &ar);
+  lua_pushfstring(L, "%s:%d", ar.short_src, line);
+}
+
 // "script.lua:3: ", to go before a message; "" when nobody called.
 static int l_caller(lua_State *L) {
   traceback_push_caller(L);

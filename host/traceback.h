@@ -20,6 +20,13 @@ void traceback_push_state(Runtime *rt, lua_State *L, lua_State *co);
 // Pushes "script.lua:3", the first frame that is not the library's, or nil.
 void traceback_push_caller(lua_State *L);
 
+// Pushes the function of the first frame that has lines and is not the
+// library's (where that is not to be looked at: of any), or nil, and returns
+// its line: cheaper than text, which few will ask for. `traceback_push_site`
+// makes "script.lua:3" (or nil) of both. function -> site
+int traceback_push_creator(lua_State *L, bool skip_library);
+void traceback_push_site(lua_State *L, int line);
+
 // Whether a frame ("S" asked for) is of the library's own Lua files.
 bool traceback_is_library(const lua_Debug *ar);
 

@@ -193,6 +193,12 @@ static int raise_cancelled(Runtime *rt, lua_State *L, Task *t, Scope *cause) {
   return park_queued(rt, L, t, WAIT_CANCEL, NULL);
 }
 
+bool wait_is_possible(Runtime *rt, lua_State *L) {
+  Task *t = rt->current;
+  return t && L == rt->innermost && !rt->undriven && !t->doomed &&
+         lua_isyieldable(L) && !rt->barrier;
+}
+
 static Task *check_may_wait(Runtime *rt, lua_State *L) {
   Task *t = rt->current;
   if (!t || L != rt->innermost || rt->undriven)

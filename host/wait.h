@@ -64,6 +64,9 @@ void wait_drop(Task *t);
 // for no result is lost by it.
 int wait_take_turn(Runtime *rt, lua_State *L, moonloop_push_fn push);
 
+// Whether an await would be possible here, cancelled or not.
+bool wait_is_possible(Runtime *rt, lua_State *L);
+
 // Raises what an await would raise here and now.
 void wait_check(Runtime *rt, lua_State *L);
 

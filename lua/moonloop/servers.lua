@@ -84,7 +84,7 @@ local function serve_connection(self, stream)
   local task = core.task_new(nil, nil, false, self.handler, stream, stream)
   self.connections[task] = stream
   self.count = self.count + 1
-  core.on_end(task, self.on_end)
+  core.watch(task, self.on_end)
 end
 
 -- ---- accepting ---------------------------------------------------------------
@@ -239,7 +239,10 @@ function M.start_server(handler, host, port, opts)
     limit = opts.limit, max_connections = opts.max_connections, ended = core.Future(),
     closed = false,
   }, server_mt)
-  self.on_end = function(task) on_handler_end(self, task) end
+  self.on_end = function(task)
+    core.take(task)
+    core.call_soon(nil, on_handler_end, self, task)
+  end
   if type(handler) ~= "function" then
     self.handler = function(...) return handler(...) end
   end
