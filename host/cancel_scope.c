@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "handle.h"
 #include "scope.h"
 #include "task.h"
 #include "traceback.h"
@@ -80,7 +81,7 @@ static int finish_run(lua_State *L, int status, lua_KContext ctx) {
 
 /// Runs `fn(...)` in this scope. Awaits if `fn` does.
 // @function CancelScope:run
-// @param fn function
+// @param fn function, or anything that can be called
 // @param ... its arguments
 // @return true and what `fn` returned, or false when this scope's own
 // cancellation (or deadline) ended it
@@ -89,7 +90,7 @@ static int finish_run(lua_State *L, int status, lua_KContext ctx) {
 // @see trio.CancelScope
 static int l_scope_run(lua_State *L) {
   CancelScope *cs = check_scope(L);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
+  handle_check_callable(L, 2);
   enter(cs->rt, L, cs);
   lua_pushcfunction(L, error_handler);
   lua_insert(L, 2);

@@ -278,6 +278,13 @@ static int l_await(lua_State *L) {
   return future_await(f->rt, L);
 }
 
+// Whether it ended with an error or cancelled, without taking that.
+static int l_has_failed(lua_State *L) {
+  Future *f = check_self(L);
+  lua_pushboolean(L, f->state > FUTURE_DONE);
+  return 1;
+}
+
 // Marks the outcome as somebody's business: it will not be reported.
 static int l_take(lua_State *L) {
   check_self(L);
@@ -351,13 +358,14 @@ static const luaL_Reg meta[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"Future",   l_future        },
-    {"isfuture", l_isfuture      },
-    {"join",     l_join          },
-    {"take",     l_take          },
-    {"watch",    future_l_watch  },
-    {"unwatch",  future_l_unwatch},
-    {NULL,       NULL            },
+    {"Future",     l_future        },
+    {"isfuture",   l_isfuture      },
+    {"join",       l_join          },
+    {"has_failed", l_has_failed    },
+    {"take",       l_take          },
+    {"watch",      future_l_watch  },
+    {"unwatch",    future_l_unwatch},
+    {NULL,         NULL            },
 };
 
 void future_open(Runtime *rt, lua_State *L) {

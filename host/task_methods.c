@@ -302,6 +302,21 @@ static int l_is_internal(lua_State *L) {
   return 1;
 }
 
+// Whether a coroutine that the task drives runs, and not its own.
+static int l_in_generator(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  lua_pushboolean(L, rt->current && rt->current->co != L);
+  return 1;
+}
+
+// Whether a CancelledError was raised in a task that was cancelled, and has not
+// been taken back: what it failed with came after that.
+static int l_has_met_cancellation(lua_State *L) { // future
+  Future *f = future_check(runtime_upvalue(L), L, 1);
+  lua_pushboolean(L, f->is_task && ((Task *)f)->root.delivered > 0);
+  return 1;
+}
+
 static int l_id_of(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)task_check(L, 1)->id);
   return 1;
@@ -322,10 +337,12 @@ void task_push_traceback(Runtime *rt, lua_State *L, int self) {
   lua_remove(L, -2);
 }
 
-// The traceback of the error that ended a task.
+// The traceback of the error that ended a task; nil of a plain Future.
 static int l_traceback_of(lua_State *L) {
-  Task *t = task_check(L, 1);
-  task_push_traceback(t->future.rt, L, 1);
+  Future *f = future_check(runtime_upvalue(L), L, 1);
+  if (!f->is_task)
+    return 0;
+  task_push_traceback(f->rt, L, 1);
   if (!lua_isnil(L, -1))
     return 1;
   lua_getiuservalue(L, 1, FUTURE_RESULT);
@@ -355,24 +372,26 @@ static const luaL_Reg meta[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"task_new",         task_l_new        },
-    {"make_create_task", l_make_create_task},
-    {"current_task",     l_current_task    },
-    {"all_tasks",        l_all_tasks       },
-    {"ensure_future",    l_ensure_future   },
-    {"await_future",     l_await           },
-    {"throw",            l_throw           },
-    {"check",            l_check           },
-    {"close_task",       l_close           },
-    {"run_of",           l_run_of          },
-    {"set_run",          l_set_run         },
-    {"set_internal",     l_set_internal    },
-    {"is_internal",      l_is_internal     },
-    {"id_of",            l_id_of           },
-    {"site_of",          l_site_of         },
-    {"context_of",       l_context_of      },
-    {"traceback_of",     l_traceback_of    },
-    {NULL,               NULL              },
+    {"task_new",             task_l_new            },
+    {"make_create_task",     l_make_create_task    },
+    {"current_task",         l_current_task        },
+    {"all_tasks",            l_all_tasks           },
+    {"ensure_future",        l_ensure_future       },
+    {"await_future",         l_await               },
+    {"throw",                l_throw               },
+    {"check",                l_check               },
+    {"close_task",           l_close               },
+    {"run_of",               l_run_of              },
+    {"set_run",              l_set_run             },
+    {"set_internal",         l_set_internal        },
+    {"is_internal",          l_is_internal         },
+    {"in_generator",         l_in_generator        },
+    {"has_met_cancellation", l_has_met_cancellation},
+    {"id_of",                l_id_of               },
+    {"site_of",              l_site_of             },
+    {"context_of",           l_context_of          },
+    {"traceback_of",         l_traceback_of        },
+    {NULL,                   NULL                  },
 };
 
 // The Future's methods that a Task does not replace are copied into its own.

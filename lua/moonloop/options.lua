@@ -49,6 +49,8 @@ local function type_name(value)
   return type(name) == "string" and name or type(value)
 end
 
+M.type_name = type_name
+
 -- Whether a type is among those in words: "string or nil".
 local function is_one_of(name, words)
   for choice in words:gmatch("[%w_]+") do
@@ -63,6 +65,13 @@ function M.check_type(position, name, value, expected)
   if is_one_of(actual, expected) then return value end
   if actual == "nil" then actual = "no value" else actual = type_name(value) end
   refuse("bad argument #%d to '%s' (%s expected, got %s)", position, name, expected, actual)
+end
+
+--- Raises unless `seconds` is a number of them.
+function M.check_seconds(position, name, seconds)
+  M.check_type(position, name, seconds, "number")
+  if seconds ~= seconds then M.bad_argument(position, name, "not a number of seconds (nan)") end
+  return seconds
 end
 
 function M.is_callable(value)

@@ -10,26 +10,33 @@ local M = {}
 
 local OPTIONS = { name = "string", context = "table", eager_start = "boolean" }
 
-local function callable_as_function(fn)
+--- Gives a function that does what calling `fn` does.
+function M.callable_as_function(fn)
   if type(fn) == "function" then return fn end
   return function(...) return fn(...) end
 end
 
--- `create_task` comes here when its first argument is not a function.
-local function create_task_with(first, ...)
+local callable_as_function = M.callable_as_function
+
+--- Makes a task of what `name` was given: options or not, function, arguments.
+function M.spawn(name, first, ...)
+  if type(first) == "function" then return core.task_new(nil, nil, false, first, ...) end
   if options.is_callable(first) then
     return core.task_new(nil, nil, false, callable_as_function(first), ...)
   end
-  if type(first) ~= "table" then options.check_callable(1, "create_task", first) end
-  local opts = options.check(1, "create_task", first, OPTIONS)
+  if type(first) ~= "table" then options.check_callable(1, name, first) end
+  local opts = options.check(1, name, first, OPTIONS)
   if opts.context and not context.is_context(opts.context) then
-    options.bad_argument(1, "create_task", "option 'context': Context expected")
+    options.bad_argument(1, name, "option 'context': Context expected")
   end
-  options.check_callable(2, "create_task", (...))
+  options.check_callable(2, name, (...))
   return core.task_new(opts.name, opts.context, opts.eager_start,
     callable_as_function((...)), select(2, ...))
 end
 
+local function create_task_with(...) return M.spawn("create_task", ...) end
+
+-- In C, which comes here when the first argument is not a function.
 M.create_task = core.make_create_task(create_task_with)
 
 -- A task made for this call ends with it: cancelled, it is cancelled too and

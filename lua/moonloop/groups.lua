@@ -1,0 +1,370 @@
+-- SPDX-License-Identifier: MIT
+-- Task groups: tasks whose lives lie inside a block. The group is a scope for its
+-- body; a child that fails cancels the body and its siblings; leaving the block
+-- waits for every child, whatever happens. Children are observed, so a failure is
+-- known the moment it happens.
+
+local core = require "moonloop.core"
+local errors = require "moonloop.errors"
+local options = require "moonloop.options"
+local tasks = require "moonloop.tasks"
+require "moonloop.scopes" -- which reports blocks that nobody has left
+
+local M = {}
+
+local TaskGroup = {}
+local group_mt = { __index = TaskGroup, __name = "moonloop.TaskGroup" }
+
+local function check_group(self, name)
+  if getmetatable(self) ~= group_mt then
+    options.bad_argument(1, name, "TaskGroup expected, got " .. options.type_name(self))
+  end
+  return self
+end
+
+local function check_open(self)
+  if self.left then core.raise("InvalidStateError", "the TaskGroup is closed") end
+  if self.aborting then core.raise("InvalidStateError", "the TaskGroup is shutting down") end
+end
+
+-- ---- children --------------------------------------------------------------------
+
+-- The list has the children in the order they were made, with some that have
+-- ended already; `children` has those that have not.
+local function compact(self)
+  local list = {}
+  for _, task in ipairs(self.list) do
+    if self.children[task] then list[#list + 1] = task end
+  end
+  self.list = list
+end
+
+local function add_child(self, task, observer)
+  if #self.list > 2 * self.count + 16 then compact(self) end
+  self.list[#self.list + 1] = task
+  self.children[task] = true
+  self.count = self.count + 1
+  core.watch(task, observer)
+end
+
+local function remove_child(self, task)
+  self.children[task] = nil
+  self.count = self.count - 1
+  if self.count == 0 then self.waiters:wake_all() end
+end
+
+local function cancel_children(self, message)
+  self.aborting = true
+  for _, task in ipairs(self.list) do
+    if self.children[task] then task:cancel(message) end
+  end
+end
+
+local function on_child_end(self, task)
+  local failed = core.has_failed(task) and not task:cancelled()
+  if failed and not self.orphaned then
+    core.take(task)
+    self.failed[#self.failed + 1] = task
+    if not self.aborting then
+      self.scope:cancel("a task of the group failed")
+      cancel_children(self, "another task of the group failed")
+    end
+  end
+  remove_child(self, task)
+end
+
+-- Nobody will wait for the children any more: they are cancelled, and what has
+-- failed is reported, for it can be raised nowhere.
+local function orphan(self)
+  if self.left then return end
+  self.orphaned, self.left = true, true
+  self.scope:cancel("the group was abandoned")
+  cancel_children(self, "the group was abandoned")
+  for _, task in ipairs(self.failed) do
+    core.call_exception_handler(nil, {
+      message = ("error in task '%s' of an abandoned task group"):format(task:get_name()),
+      error = select(2, pcall(task.result, task)), task = task,
+      traceback = core.traceback_of(task), created_at = core.site_of(task),
+    })
+  end
+end
+
+-- ---- groups in generators ----------------------------------------------------------
+--
+-- A generator that its consumer has dropped never leaves its blocks. The sentinel
+-- of a group lives as long as the coroutine; the group itself may live longer, for
+-- its children know it, and so it must know neither.
+
+local sentinels = setmetatable({}, { __mode = "k" }) -- coroutine -> innermost sentinel
+local sentinel_mt = {
+  __gc = function(self)
+    if self.group then pcall(core.call_soon, nil, orphan, self.group) end
+  end,
+}
+
+local function guard_generator(self)
+  if not core.in_generator() then return end
+  local co = coroutine.running()
+  sentinels[co] = setmetatable({ group = self, outer = sentinels[co] }, sentinel_mt)
+  self.opener = core.current_task()
+  self.on_opener_end = function() orphan(self) end
+  core.watch(self.opener, self.on_opener_end)
+end
+
+-- Where it is left in another coroutine the sentinel stays, and finds it left.
+local function unguard_generator(self)
+  if not self.opener then return end
+  core.unwatch(self.opener, self.on_opener_end)
+  local co = coroutine.running()
+  local sentinel = sentinels[co]
+  if sentinel and sentinel.group == self then
+    sentinel.group = nil
+    sentinels[co] = sentinel.outer
+  end
+end
+
+-- ---- leaving -------------------------------------------------------------------------
+
+local function wait_for_children(self)
+  core.checkpoint_if_due()
+  while self.count > 0 do self.waiters:wait() end
+end
+
+-- Waits shielded until every child has ended; what is thrown in meanwhile (a
+-- deadlock) does not shorten that. A task that is closed here orphans them.
+local function outlast_children(self)
+  local _ <close> = setmetatable({}, { __close = function()
+    if self.count > 0 then orphan(self) end
+  end })
+  while self.count > 0 and core.may_wait() do
+    pcall(function() core.cancel_scope(nil, true):run(wait_for_children, self) end)
+  end
+end
+
+local function is_among(failed, err)
+  for _, task in ipairs(failed) do
+    local _, value = pcall(task.result, task)
+    if type(err) ~= "string" and rawequal(value, err) then return true end
+  end
+  return false
+end
+
+-- The errors in the order they came; `place` is that of the body's.
+local function list_errors(self, err, place)
+  local list = {}
+  local own = err ~= nil and not core.is_error(err, "CancelledError")
+    and not is_among(self.failed, err)
+  for i, task in ipairs(self.failed) do
+    if own and i == place then list[#list + 1] = errors.as_error(err) end
+    list[#list + 1] = errors.as_error(select(2, pcall(task.result, task)), task)
+  end
+  if own and place > #self.failed then list[#list + 1] = errors.as_error(err) end
+  return list
+end
+
+-- Waits for the children; returns the error that ended the body or the waiting,
+-- and whether it came from this group's own cancellation.
+local function wind_up(self, err)
+  local waited_well, problem = true, nil
+  if err == nil then
+    waited_well, problem = pcall(wait_for_children, self)
+  end
+  if err ~= nil or not waited_well then cancel_children(self, "the group is being left") end
+  outlast_children(self)
+  if err ~= nil then return err, false end
+  if waited_well or self.scope:owns(problem) then return nil, false end
+  return problem, true
+end
+
+local function raise_errors(list, err)
+  if #list == 1 and rawequal(list[1], err) and core.is_error(err, "DeadlockError") then
+    error(err, 0)
+  end
+  error(errors.group("unhandled errors in a TaskGroup", list), 0)
+end
+
+--- Leaves the block: waits for the children; when the body has failed or was
+-- cancelled they are cancelled first. Where nothing can wait (the task is being
+-- closed by force) they are cancelled only. Awaits.
+-- @function TaskGroup:__close
+-- @raise ErrorGroup of what failed, the body's own error among it; CancelledError;
+-- see Awaiting functions
+-- @see asyncio.TaskGroup
+function group_mt:__close(err)
+  local place = #self.failed + 1
+  local late = false
+  if not core.may_wait() then
+    orphan(self)
+  elseif not self.left then
+    err, late = wind_up(self, err)
+  end
+  self.left = true
+  unguard_generator(self)
+  if not self.functional then self.scope:leave() end
+  if self.orphaned or self.closed then return end
+  self.closed = true
+  local list = list_errors(self, err, place)
+  if #list > 0 then raise_errors(list, err) end
+  if late then error(err, 0) end
+end
+
+-- ---- making one -------------------------------------------------------------------------
+
+local OPTIONS = { name = "string" }
+
+local function label_of(name)
+  return name and ('children of task group "%s"'):format(name) or "children of a task group"
+end
+
+local function new_group(name, functional)
+  local self = setmetatable({
+    what = "task group", name = name, functional = functional, scope = core.cancel_scope(),
+    list = {}, children = {}, count = 0, failed = {}, waiters = core.waiters(label_of(name)),
+    aborting = false, left = false, closed = false,
+  }, group_mt)
+  self.on_end = function(task) on_child_end(self, task) end
+  return self
+end
+
+--- Makes a group for the block that holds it: `local tg <close> =
+-- moonloop.TaskGroup()`. Leaving the block waits for the children. A child that
+-- fails cancels its siblings and the body; all failures are raised together.
+-- @param[opt] opts table: `name` (string, for the inspector)
+-- @return TaskGroup
+-- @raise Error outside a task; bad argument for an option that does not exist
+-- @see asyncio.TaskGroup
+function M.TaskGroup(opts)
+  opts = options.check(1, "TaskGroup", opts, OPTIONS)
+  local self = new_group(opts.name, false)
+  self.scope:enter(self)
+  guard_generator(self)
+  return self
+end
+
+local function run_body(self, fn)
+  local _ <close> = self
+  guard_generator(self)
+  return fn(self)
+end
+
+local function values_of(ended, ...)
+  if ended then return ... end
+end
+
+--- Runs `fn(tg)` as the body of a group and waits for its children. Unlike the
+-- block, `tg:cancel()` ends the body too, quietly. Awaits.
+-- @param fn function(tg), or anything that can be called
+-- @return what `fn` returns; nothing when `tg:cancel()` has ended it
+-- @raise as the group's block; see Awaiting functions
+-- @see asyncio.TaskGroup
+function M.task_group(fn)
+  options.check_callable(1, "task_group", fn)
+  core.check()
+  local self = new_group(nil, true)
+  return values_of(self.scope:run(run_body, self, fn))
+end
+
+-- ---- methods --------------------------------------------------------------------------
+
+--- Makes a task of `fn(...)` that belongs to the group.
+-- @function TaskGroup:create_task
+-- @param[opt] opts table, as for `create_task`
+-- @param fn function, or anything that can be called
+-- @param ... its arguments
+-- @return Task
+-- @raise InvalidStateError when the group is closed or shutting down (cancelled,
+-- or a child or its body has failed); bad argument
+-- @see asyncio.TaskGroup.create_task
+function TaskGroup:create_task(...)
+  check_group(self, "create_task")
+  check_open(self)
+  local task = tasks.spawn("create_task", ...)
+  add_child(self, task, self.on_end)
+  return task
+end
+
+--- Cancels the children, which end quietly; of `task_group` the body too. Does
+-- not wait.
+-- @function TaskGroup:cancel
+-- @see trio.Nursery.cancel_scope
+function TaskGroup:cancel()
+  check_group(self, "cancel")
+  if self.left then return end
+  cancel_children(self, "the group was cancelled")
+  if self.functional then self.scope:cancel("the group was cancelled") end
+end
+
+-- What `start` waits for: that the child has called `started`, or has ended.
+local function await_start(task, state)
+  local _ <close> = setmetatable({}, { __close = function()
+    if state.values or task:done() then return end
+    task:cancel()
+    if core.may_wait() then core.cancel_scope(nil, true):run(core.join, task) end
+  end })
+  core.checkpoint_if_due()
+  while not state.values and not task:done() do state.waiters:wait() end
+  if state.values then return table.unpack(state.values, 1, state.values.n) end
+  task:result()
+  core.raise("InvalidStateError",
+    ("task '%s' has ended without calling started"):format(task:get_name()))
+end
+
+-- An error before `started` is for who called `start`, one after is the group's.
+local function spawn_starting(self, state, opts, fn, ...)
+  local function started(...)
+    if state.values then core.raise("InvalidStateError", "started was called already") end
+    state.values = table.pack(...)
+    state.waiters:wake_all()
+  end
+  local task
+  if opts then
+    task = tasks.spawn("start", opts, fn, started, ...)
+  else
+    task = tasks.spawn("start", fn, started, ...)
+  end
+  add_child(self, task, function(child)
+    if state.values then return on_child_end(self, child) end
+    remove_child(self, child)
+    state.waiters:wake_all()
+  end)
+  return task
+end
+
+--- Runs `fn(started, ...)` as a child and waits until it calls
+-- `started(values...)`: a server that now listens. An error before that is raised
+-- here and leaves the group alone; cancelling the call cancels the child. Awaits.
+-- @function TaskGroup:start
+-- @param[opt] opts table, as for `create_task`
+-- @param fn function(started, ...), or anything that can be called
+-- @param ... its further arguments
+-- @return what `started` was given
+-- @raise the child's error when it ends first; InvalidStateError when it ends
+-- without error, or the group is closed or shutting down; bad argument; see
+-- Awaiting functions
+-- @see trio.Nursery.start
+function TaskGroup:start(first, ...)
+  check_group(self, "start")
+  core.check()
+  check_open(self)
+  local state = { waiters = core.waiters("start of a task") }
+  local task
+  if type(first) == "table" and not options.is_callable(first) then
+    options.check_callable(2, "start", (...))
+    task = spawn_starting(self, state, first, ...)
+  else
+    options.check_callable(1, "start", first)
+    task = spawn_starting(self, state, nil, first, ...)
+  end
+  return await_start(task, state)
+end
+
+-- Its block was never left.
+function TaskGroup:abandon() orphan(self) end
+
+function group_mt:__tostring()
+  local state = self.left and "closed" or self.aborting and "shutting down" or "open"
+  return ("TaskGroup: %s(%s, %d children)"):format(
+    self.name and ('"%s" '):format(self.name) or "", state, self.count)
+end
+
+return M

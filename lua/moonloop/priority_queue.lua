@@ -1,0 +1,138 @@
+-- SPDX-License-Identifier: MIT
+-- The PriorityQueue: a Queue that gives the smallest item first, and of equal
+-- ones the one put first. A binary heap: items in one table, the numbers in which
+-- they came in another. Where an item belongs is found before anything is moved,
+-- so an error in a comparison leaves the heap as it was.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+local queue = require "moonloop.queue"
+local sync = require "moonloop.sync"
+
+local M = {}
+
+local priority_mt = queue.subclass "PriorityQueue"
+local PriorityQueue = priority_mt.__index
+
+-- By the name that an error gives to it: comparing cannot await.
+local comparing_in_priority_queue = core.unyieldable
+
+local function is_less(a, b) return a < b end
+
+-- Whether item `a`, which came as number `m`, goes before `b` with number `n`.
+local function goes_before(less, a, m, b, n)
+  if less(a, b) then return true end
+  return m < n and not less(b, a)
+end
+
+-- Finds the place of an item on its way up from the end of the heap.
+local function find_up(self, item, number)
+  local items, numbers, less = self.items, self.numbers, self.less
+  local place = self.last + 1
+  while place > 1 do
+    local parent = place // 2
+    if not goes_before(less, item, number, items[parent], numbers[parent]) then break end
+    place = parent
+  end
+  return place
+end
+
+-- Finds the way down from the top along which the heap closes when its last item
+-- goes there: a list of places.
+local function find_down(self)
+  local items, numbers, less, last = self.items, self.numbers, self.less, self.last
+  local item, number = items[last], numbers[last]
+  local way, place = {}, 1
+  while 2 * place < last do
+    local child = 2 * place
+    if child + 1 < last and goes_before(less, items[child + 1], numbers[child + 1],
+      items[child], numbers[child]) then
+      child = child + 1
+    end
+    if not goes_before(less, items[child], numbers[child], item, number) then break end
+    way[#way + 1] = child
+    place = child
+  end
+  return way
+end
+
+local function insert(self, item, number)
+  local place = comparing_in_priority_queue(find_up, self, item, number)
+  local items, numbers, at = self.items, self.numbers, self.last + 1
+  while at > place do
+    local parent = at // 2
+    items[at], numbers[at] = items[parent], numbers[parent]
+    at = parent
+  end
+  items[place], numbers[place] = item, number
+  self.last = self.last + 1
+end
+
+function PriorityQueue:store(item)
+  local number = self.number + 1
+  insert(self, item, number)
+  self.number = number
+end
+
+-- An item that was handed over in vain is the first of its equals.
+function PriorityQueue:unfetch(item)
+  self.returned = self.returned - 1
+  insert(self, item, self.returned)
+end
+
+function PriorityQueue:fetch()
+  local way = comparing_in_priority_queue(find_down, self)
+  local items, numbers, last = self.items, self.numbers, self.last
+  local first, place = items[1], 1
+  for _, child in ipairs(way) do
+    items[place], numbers[place] = items[child], numbers[child]
+    place = child
+  end
+  items[place], numbers[place] = items[last], numbers[last]
+  items[last], numbers[last] = nil, nil
+  self.last = last - 1
+  return first
+end
+
+-- An item that cannot be compared is refused, and its error goes to who put it.
+function PriorityQueue:admit()
+  while true do
+    local waits, item = self.putters:peek()
+    if not waits then return false end
+    local ok, err = pcall(self.store, self, item)
+    if ok then
+      self.putters:wake(true)
+      return true
+    end
+    self.putters:wake(false, err)
+  end
+end
+
+function PriorityQueue:drop()
+  self.items, self.numbers, self.first, self.last = {}, {}, 1, 0
+  self.number, self.returned = 0, 0 -- the latest given, the lowest given back
+end
+
+--- Makes a queue that gives the smallest item first, of equal ones the one put
+-- first.
+-- @param[opt=0] maxsize integer, as for `Queue`
+-- @param[opt] less function(a, b): whether item `a` goes before `b`; it cannot
+-- await, and what it raises `put` or `get` raises; `a < b` when none is given
+-- @param[opt] opts table: `name` (string, for the inspector)
+-- @return PriorityQueue, a Queue
+-- @raise as `Queue`
+-- @see asyncio.PriorityQueue
+function M.PriorityQueue(...)
+  local maxsize, less, opts = ...
+  local position = 3
+  if opts == nil and sync.is_options(less) then less, opts, position = nil, less, 2 end
+  if less == nil and opts == nil and sync.is_options(maxsize) then
+    maxsize, opts, position = nil, maxsize, 1
+  end
+  if less ~= nil then options.check_callable(2, "PriorityQueue", less) end
+  local self = queue.new(priority_mt, "PriorityQueue", maxsize, position, opts)
+  self.less = less or is_less
+  return self
+end
+
+return M

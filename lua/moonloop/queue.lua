@@ -1,0 +1,338 @@
+-- SPDX-License-Identifier: MIT
+-- The Queue: items that tasks put and get, first in, first out, and a bound at
+-- which putting waits. Who gets waits only while there is no item, and who puts
+-- only while there is no room, so it is enough to look for a waiter where the
+-- queue is empty or full. An item goes straight to the task that waits for it.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+local sync = require "moonloop.sync"
+
+local M = {}
+
+local queue_mt, check, begin = sync.class "Queue"
+local Queue = queue_mt.__index
+
+-- ---- the store: a ring ---------------------------------------------------------------
+--
+-- The items are those numbered `first` to `last`, which only grow; the place of a
+-- number in the ring is that number modulo its length, a power of two. Empty
+-- places hold false, which keeps the ring an array. The other classes have their
+-- own `store`, `fetch`, `unfetch` and `drop`.
+
+local EMPTY_RING <const> = { false, false, false, false, false, false, false, false }
+
+-- Up to how many items `put` need not look closer: room in the ring and in the
+-- queue.
+local function set_limit(self)
+  self.limit = self.is_shut and -1 or math.min(self.mask + 1, self.bound)
+end
+
+function Queue:drop()
+  self.items = table.move(EMPTY_RING, 1, #EMPTY_RING, 1, {})
+  self.mask, self.first, self.last = #EMPTY_RING - 1, 1, 0
+  set_limit(self)
+end
+
+local function grow(self)
+  local items, mask = self.items, self.mask
+  local bigger, bigger_mask = {}, 2 * mask + 1
+  for i = 1, bigger_mask + 1 do bigger[i] = false end
+  for number = self.first, self.last do
+    bigger[(number & bigger_mask) + 1] = items[(number & mask) + 1]
+  end
+  self.items, self.mask = bigger, bigger_mask
+  set_limit(self)
+end
+
+function Queue:store(item)
+  local last = self.last + 1
+  if last - self.first > self.mask then grow(self) end
+  self.items[(last & self.mask) + 1] = item
+  self.last = last
+end
+
+function Queue:fetch()
+  local first, items = self.first, self.items
+  local place = (first & self.mask) + 1
+  local item = items[place]
+  items[place] = false
+  self.first = first + 1
+  return item
+end
+
+-- Puts an item back where `fetch` will find it next.
+function Queue:unfetch(item)
+  if self.last - self.first >= self.mask then grow(self) end
+  self.first = self.first - 1
+  self.items[(self.first & self.mask) + 1] = item
+end
+
+-- Lets in the item of who has waited longest to put one. Returns whether anyone
+-- has.
+function Queue:admit()
+  local task, item = self.putters:wake(true)
+  if task then self:store(item) end
+  return task ~= nil
+end
+
+local function count(self) return self.last - self.first + 1 end
+
+-- ---- making one ------------------------------------------------------------------------
+
+-- An item handed to a task that was closed before it ran is the next one again.
+local function take_back(self, has_item, item)
+  if has_item and not self.getters:wake(true, item) then self:unfetch(item) end
+end
+
+--- Makes a queue of a class; `opts` is argument `position` of the call of `name`.
+function M.new(class, name, maxsize, position, opts)
+  maxsize = sync.check_integer(1, name, maxsize == nil and 0 or maxsize, math.mininteger)
+  local own_name = sync.check_name(position, name, opts)
+  local label = sync.label("queue", own_name)
+  local self = setmetatable({
+    name = own_name, label = label, maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
+    unfinished = 0, is_shut = false,
+    putters = core.waiters("put to " .. label), joiners = core.waiters("join of " .. label),
+  }, class)
+  self.getters = core.waiters("get from " .. label, function(...) take_back(self, ...) end)
+  self:drop()
+  return self
+end
+
+--- Makes a queue. Its field `maxsize` is the bound.
+-- @param[opt=0] maxsize integer, how many items it holds until `put` waits; 0 or
+-- less for no bound
+-- @param[opt] opts table: `name` (string, for the inspector)
+-- @return Queue
+-- @raise bad argument for another `maxsize`, and for an option that does not exist
+-- @see asyncio.Queue
+function M.Queue(maxsize, opts)
+  if sync.is_options(maxsize) and opts == nil then maxsize, opts = nil, maxsize end
+  return M.new(queue_mt, "Queue", maxsize, 2, opts)
+end
+
+-- ---- putting ---------------------------------------------------------------------------
+
+local function raise_shut(self)
+  core.raise("QueueShutDown", ("%s is shut down"):format(self.label))
+end
+
+-- Puts into a queue that has room: to who waits for an item, or into the store.
+local function accept(self, item)
+  if count(self) > 0 or not self.getters:wake(true, item) then self:store(item) end
+  self.unfinished = self.unfinished + 1
+end
+
+local function put_slowly(self, item)
+  if self.is_shut then raise_shut(self) end
+  if count(self) < self.bound then return accept(self, item) end
+  local is_in, err = self.putters:wait(item)
+  if is_in then return end
+  if err ~= nil then error(err, 0) end
+  raise_shut(self)
+end
+
+--- Puts an item. Awaits while the queue is full; a call that is cancelled has put
+-- nothing.
+-- @function Queue:put
+-- @param item any value, nil too
+-- @raise QueueShutDown; see Awaiting functions
+-- @see asyncio.Queue.put
+function Queue:put(item)
+  begin(self)
+  local last = self.last + 1
+  local size = last - self.first
+  if size == 0 or size >= self.limit then return put_slowly(self, item) end
+  self.items[(last & self.mask) + 1] = item -- as `store`, without a call
+  self.last = last
+  self.unfinished = self.unfinished + 1
+end
+
+--- Puts an item, where there is room.
+-- @function Queue:put_nowait
+-- @param item any value, nil too
+-- @raise QueueFull; QueueShutDown
+-- @see asyncio.Queue.put_nowait
+function Queue:put_nowait(item)
+  check(self, "put_nowait")
+  if self.is_shut then raise_shut(self) end
+  if count(self) >= self.bound then
+    core.raise("QueueFull", ("%s is full (%d items)"):format(self.label, count(self)))
+  end
+  accept(self, item)
+end
+
+-- ---- getting ---------------------------------------------------------------------------
+
+-- Takes an item; who waits to put gets its place.
+local function take(self)
+  local was_full = count(self) == self.bound
+  local item = self:fetch()
+  if was_full and self:admit() then self.unfinished = self.unfinished + 1 end
+  return item
+end
+
+local function wait_for_item(self)
+  if self.is_shut then raise_shut(self) end
+  local has_item, item = self.getters:wait()
+  if not has_item then raise_shut(self) end
+  return item
+end
+
+local function get_slowly(self)
+  if count(self) > 0 then return take(self) end
+  return wait_for_item(self)
+end
+
+--- Takes an item out. Awaits while the queue is empty; a call that is cancelled
+-- has taken none.
+-- @function Queue:get
+-- @return the item, which may be nil
+-- @raise QueueShutDown when it is shut down and empty; see Awaiting functions
+-- @see asyncio.Queue.get
+function Queue:get()
+  begin(self)
+  local first = self.first
+  local size = self.last - first + 1
+  if size == 0 or size == self.bound then return get_slowly(self) end
+  local items, place = self.items, (first & self.mask) + 1
+  local item = items[place] -- as `fetch`, without a call
+  items[place] = false
+  self.first = first + 1
+  return item
+end
+
+--- Makes a class of queues below Queue, with a store of its own.
+function M.subclass(name)
+  local class, _, begin_own = sync.class(name, queue_mt)
+  class.__index.put = function(self, item)
+    begin_own(self)
+    put_slowly(self, item)
+  end
+  class.__index.get = function(self)
+    begin_own(self)
+    return get_slowly(self)
+  end
+  return class
+end
+
+--- Takes an item out, where there is one.
+-- @function Queue:get_nowait
+-- @return the item, which may be nil
+-- @raise QueueEmpty; QueueShutDown when it is shut down and empty
+-- @see asyncio.Queue.get_nowait
+function Queue:get_nowait()
+  check(self, "get_nowait")
+  if count(self) > 0 then return take(self) end
+  if self.is_shut then raise_shut(self) end
+  core.raise("QueueEmpty", ("%s is empty"):format(self.label))
+end
+
+local function next_item(self)
+  begin(self)
+  local has_item, item = true
+  if count(self) > 0 then
+    item = take(self)
+  elseif self.is_shut then
+    return nil
+  else
+    has_item, item = self.getters:wait()
+  end
+  if not has_item or item ~= nil then return item end
+  take_back(self, true, nil)
+  core.raise("Error", ("%s: the next item is nil, which would end the loop; use get")
+    :format(self.label))
+end
+
+--- Iterates over the items as they come, until the queue is shut down and empty.
+-- The iterator awaits.
+-- @function Queue:iter
+-- @return iterator for a `for` loop
+-- @raise in the loop: Error for an item that is nil, which stays in the queue; see
+-- Awaiting functions
+-- @see asyncio.Queue.get
+function Queue:iter()
+  check(self, "iter")
+  return next_item, self
+end
+
+-- ---- counting ---------------------------------------------------------------------------
+
+--- Counts the items in the queue.
+-- @function Queue:qsize
+-- @return integer
+-- @see asyncio.Queue.qsize
+function Queue:qsize()
+  check(self, "qsize")
+  return count(self)
+end
+
+--- Tells whether there is no item in the queue.
+-- @function Queue:empty
+-- @see asyncio.Queue.empty
+function Queue:empty()
+  check(self, "empty")
+  return count(self) == 0
+end
+
+--- Tells whether the queue has reached its bound.
+-- @function Queue:full
+-- @see asyncio.Queue.full
+function Queue:full()
+  check(self, "full")
+  return count(self) >= self.bound
+end
+
+local function finish(self, n)
+  self.unfinished = self.unfinished - n
+  if self.unfinished == 0 then self.joiners:wake_all() end
+end
+
+--- Says that the work on an item that was taken out is done.
+-- @function Queue:task_done
+-- @raise InvalidStateError when called more often than items were put
+-- @see asyncio.Queue.task_done
+function Queue:task_done()
+  check(self, "task_done")
+  if self.unfinished == 0 then
+    core.raise("InvalidStateError", ("%s: task_done() called too often"):format(self.label))
+  end
+  finish(self, 1)
+end
+
+--- Waits until `task_done` was called for every item that was put. Awaits.
+-- @function Queue:join
+-- @raise see Awaiting functions
+-- @see asyncio.Queue.join
+function Queue:join()
+  begin(self)
+  if self.unfinished > 0 then self.joiners:wait() end
+end
+
+--- Shuts the queue down: `put` raises from now on, `get` when the queue is empty;
+-- those who wait get a QueueShutDown now.
+-- @function Queue:shutdown
+-- @param[opt=false] immediate boolean: drop the items that are left, as if they
+-- were done
+-- @see asyncio.Queue.shutdown
+function Queue:shutdown(immediate)
+  check(self, "shutdown")
+  if immediate ~= nil then options.check_type(1, "shutdown", immediate, "boolean") end
+  self.is_shut = true
+  self.limit = -1
+  self.putters:wake_all(false)
+  self.getters:wake_all(false)
+  if not immediate then return end
+  local dropped = count(self)
+  self:drop()
+  if dropped > 0 then finish(self, dropped) end
+end
+
+function Queue:describe()
+  return ("%d items%s%s"):format(count(self),
+    self.maxsize > 0 and (" of %d"):format(self.maxsize) or "",
+    self.is_shut and ", shut down" or "")
+end
+
+return M

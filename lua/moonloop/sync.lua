@@ -1,0 +1,65 @@
+-- SPDX-License-Identifier: MIT
+-- What the synchronization classes have in common: making one with its optional
+-- name, checking who is called, texts for the inspector.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+
+local M = {}
+
+local OPTIONS = { name = "string" }
+
+local function describe(class, self)
+  local name = self.name and ('"%s" '):format(self.name) or ""
+  return ("%s: %s(%s)"):format(class, name, self:describe())
+end
+
+--- Makes a class, below another one or not. Returns the metatable of its objects,
+-- whose `__index` is the table of methods to fill in; a function that checks a
+-- method's self, `check(self, name)`; and one with which awaiting methods begin,
+-- `begin(self)`: it checks self too, raises what an await raises, and lets others
+-- run where this task has had its share.
+function M.class(name, parent)
+  local methods = setmetatable({}, parent and { __index = parent.__index })
+  local class = { __index = methods, __name = "moonloop." .. name, kinds = {} }
+  class.__tostring = function(self) return describe(name, self) end
+  class.kinds[class] = true
+  if parent then parent.kinds[class] = true end
+  local function check(self, method)
+    if class.kinds[getmetatable(self)] then return end
+    options.bad_argument(1, method, ("%s expected, got %s"):format(name, options.type_name(self)))
+  end
+  return class, check, core.method_beginning(name, class.kinds)
+end
+
+--- Gives the name in an options table, which is argument `position` of the user's
+-- call; it is nil where there is none.
+function M.check_name(position, name, opts)
+  return options.check(position, name, opts, OPTIONS).name
+end
+
+--- Whether an argument is a table of options rather than what comes before it.
+function M.is_options(value)
+  return type(value) == "table" and getmetatable(value) == nil
+end
+
+--- Gives "lock "db"", or "a lock" where it has no name.
+function M.label(noun, name)
+  if name then return ('%s "%s"'):format(noun, name) end
+  return (noun:find("^[aeiou]") and "an " or "a ") .. noun
+end
+
+--- Raises unless the argument is an integer of at least `least`.
+function M.check_integer(position, name, value, least)
+  local number = math.type(value) and math.tointeger(value)
+  if not number then
+    options.bad_argument(position, name, "integer expected, got "
+      .. (math.type(value) or options.type_name(value)))
+  end
+  if number < least then
+    options.bad_argument(position, name, ("at least %d expected, got %d"):format(least, number))
+  end
+  return number
+end
+
+return M
