@@ -176,9 +176,26 @@ static int l_scope_newindex(lua_State *L) {
   const char *key = luaL_checkstring(L, 2);
   if (strcmp(key, "deadline") != 0)
     return luaL_error(L, "field '%s' of a CancelScope cannot be set", key);
-  cs->deadline = luaL_optnumber(L, 3, INFINITY);
+  double deadline = luaL_optnumber(L, 3, INFINITY);
+  if (isnan(deadline))
+    return luaL_error(L, "field 'deadline' is not a time (nan)");
+  cs->deadline = deadline;
   start_deadline(cs->rt, L, cs);
   return 0;
+}
+
+static int l_scope_tostring(lua_State *L) {
+  CancelScope *cs = check_scope(L);
+  uint32_t flags = cs->scope.flags;
+  const char *state = !(flags & SCOPE_ENTERED) ? "not entered"
+                      : flags & SCOPE_LEFT     ? "left"
+                                               : "entered";
+  lua_pushfstring(L, "CancelScope: (%s%s%s)", state,
+                  flags & SCOPE_EXPIRED     ? ", expired"
+                  : flags & SCOPE_CANCELLED ? ", cancelled"
+                                            : "",
+                  flags & SCOPE_SHIELD ? ", shield" : "");
+  return 1;
 }
 
 static int l_scope_gc(lua_State *L) {
@@ -225,6 +242,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg meta[] = {
+    {"__tostring", l_scope_tostring},
     {"__newindex", l_scope_newindex},
     {"__gc",       l_scope_gc      },
     {NULL,         NULL            },

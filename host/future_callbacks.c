@@ -4,7 +4,9 @@
 // that the loop runs later, never the setter. Observers are the library's own
 // functions, called at once by whoever completes the Future; they must neither
 // fail nor wait nor call the program. Both stand in one list in the order they
-// were added; a lone observer stands there by itself.
+// were added, which also leads from an observer to its place; what was taken
+// out leaves a false, until half of the list is that. A lone observer stands
+// there by itself, without a list.
 #include "error.h"
 #include "future.h"
 #include "handle.h"
@@ -35,17 +37,31 @@ void future_run_callbacks(lua_State *L, int self) {
   }
   lua_Integer n = luaL_len(L, -1);
   for (lua_Integer i = 1; i <= n; i++) {
-    if (lua_rawgeti(L, -1, i) == LUA_TFUNCTION) {
+    int entry = lua_rawgeti(L, -1, i);
+    if (entry == LUA_TFUNCTION) {
       call_observer(f->rt, L, self);
-    } else {
+    } else if (entry == LUA_TUSERDATA) {
       f->taken = true;
       handle_schedule(f->rt, L);
+    } else {
+      lua_pop(L, 1);
     }
   }
   lua_pop(L, 1);
 }
 
 // ---- adding ----------------------------------------------------------------
+
+// list, value -> list
+static void add(lua_State *L) {
+  lua_Integer place = luaL_len(L, -2) + 1;
+  if (lua_isfunction(L, -1)) {
+    lua_pushvalue(L, -1);
+    lua_pushinteger(L, place);
+    lua_rawset(L, -4);
+  }
+  lua_rawseti(L, -2, place);
+}
 
 // Appends the value on top to what the Future at index 1 calls; pops it.
 static void append(lua_State *L, Future *f) {
@@ -60,14 +76,14 @@ static void append(lua_State *L, Future *f) {
     lua_createtable(L, 2, 0); // value, observer or nil, list
     lua_insert(L, -2);
     if (type == LUA_TFUNCTION)
-      lua_rawseti(L, -2, 1);
+      add(L);
     else
       lua_pop(L, 1);
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
   }
   lua_insert(L, -2);
-  lua_rawseti(L, -2, luaL_len(L, -2) + 1);
+  add(L);
   lua_pop(L, 1);
 }
 
@@ -107,44 +123,71 @@ int future_l_watch(lua_State *L) { // future fn
 
 // ---- taking back -----------------------------------------------------------
 
-// Whether the value at `entry` calls the function at `fn`: an observer is that
-// function, a callback's handle holds it.
-static bool calls(lua_State *L, int entry, int fn, bool observer) {
-  if (lua_isfunction(L, entry))
-    return observer && lua_rawequal(L, entry, fn);
-  if (observer)
-    return false;
-  lua_getiuservalue(L, entry, 1);
-  bool same = lua_rawequal(L, -1, fn);
+// The Future at index 1 gets a list without what was taken out of the one on
+// top; pops that.
+static void compact(lua_State *L) {
+  lua_Integer n = luaL_len(L, -1);
+  lua_newtable(L); // old new
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, -2, i);
+    if (lua_toboolean(L, -1))
+      add(L);
+    else
+      lua_pop(L, 1);
+  }
+  lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
   lua_pop(L, 1);
-  return same;
 }
 
-// Takes the function at index 2 out of what the Future at 1 calls and answers
-// how often it stood there.
-static lua_Integer take_out(lua_State *L, bool observer) {
+// Counts `n` more places of the list on top as empty; pops it.
+static void count_empty(lua_State *L, lua_Integer n) {
+  lua_pushliteral(L, "empty");
+  lua_rawget(L, -2);
+  n += lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  if (2 * n > luaL_len(L, -1)) {
+    compact(L);
+    return;
+  }
+  lua_pushliteral(L, "empty");
+  lua_pushinteger(L, n);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+// Takes an observer out again.
+int future_l_unwatch(lua_State *L) { // future fn
+  Future *f = check_self(L);
+  lua_settop(L, 2);
   int type = lua_getiuservalue(L, 1, FUTURE_CALLBACKS);
-  if (type == LUA_TFUNCTION && calls(L, 3, 2, observer)) {
+  if (type == LUA_TFUNCTION && lua_rawequal(L, 2, 3)) {
+    f->has_callbacks = false;
     lua_pushnil(L);
     lua_setiuservalue(L, 1, FUTURE_CALLBACKS);
-    ((Future *)lua_touserdata(L, 1))->has_callbacks = false;
-    return 1;
   }
   if (type != LUA_TTABLE)
     return 0;
-  lua_Integer n = luaL_len(L, 3), kept = 0;
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, 3, i);
-    if (calls(L, 4, 2, observer))
-      lua_pop(L, 1);
-    else
-      lua_rawseti(L, 3, ++kept);
-  }
-  for (lua_Integer i = kept + 1; i <= n; i++) {
-    lua_pushnil(L);
-    lua_rawseti(L, 3, i);
-  }
-  return n - kept;
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, 3) == LUA_TNIL)
+    return 0;
+  lua_pushboolean(L, false);
+  lua_rawseti(L, 3, lua_tointeger(L, -2));
+  lua_settop(L, 3);
+  lua_pushvalue(L, 2);
+  lua_pushnil(L);
+  lua_rawset(L, 3);
+  count_empty(L, 1);
+  return 0;
+}
+
+// Whether the value on top is a callback's handle that calls the function at 2.
+static bool is_callback(lua_State *L) {
+  if (!lua_isuserdata(L, -1))
+    return false;
+  lua_getiuservalue(L, -1, 1);
+  bool same = lua_rawequal(L, -1, 2);
+  lua_pop(L, 1);
+  return same;
 }
 
 /// Takes `fn` out of the callbacks.
@@ -155,13 +198,19 @@ static lua_Integer take_out(lua_State *L, bool observer) {
 int future_l_remove_done_callback(lua_State *L) {
   check_self(L);
   lua_settop(L, 2);
-  lua_pushinteger(L, take_out(L, false));
+  lua_Integer found = 0;
+  if (lua_getiuservalue(L, 1, FUTURE_CALLBACKS) == LUA_TTABLE) {
+    lua_Integer n = luaL_len(L, 3);
+    for (lua_Integer i = 1; i <= n; i++, lua_settop(L, 3)) {
+      lua_rawgeti(L, 3, i);
+      if (!is_callback(L))
+        continue;
+      found++;
+      lua_pushboolean(L, false);
+      lua_rawseti(L, 3, i);
+    }
+    count_empty(L, found);
+  }
+  lua_pushinteger(L, found);
   return 1;
-}
-
-int future_l_unwatch(lua_State *L) { // future fn
-  check_self(L);
-  lua_settop(L, 2);
-  take_out(L, true);
-  return 0;
 }

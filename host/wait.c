@@ -308,7 +308,8 @@ bool wait_interrupt(Runtime *rt, Task *t, uint8_t flag) {
   if (!w->abort || !w->abort(w, w->abort_ud))
     return false;
   if (w->state != WAIT_PARKED)
-    return false; // the abort function woke it
+    return false;                   // the abort function woke it
+  w->flags &= (uint8_t)~WAIT_TELLS; // there is no wake to tell of
   settle(rt, w);
   queue(rt, t);
   return true;

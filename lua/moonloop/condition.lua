@@ -28,10 +28,12 @@ function M.Condition(...)
     options.bad_argument(1, "Condition", "Lock expected, got " .. options.type_name(own))
   end
   local name = sync.check_name(position, "Condition", opts)
-  local self = setmetatable({ name = name, lock = own or lock.Lock { name = name } },
-    condition_mt)
+  local label = sync.label("condition", name)
+  local self = setmetatable({
+    name = name, lock = own or lock.new(name, "the lock of " .. label),
+  }, condition_mt)
   -- What a task was told that is closed before it runs, the next one is told.
-  self.waiters = core.waiters(sync.label("condition", name), function() self.waiters:wake() end)
+  self.waiters = core.waiters(label, function() self.waiters:wake() end)
   return self
 end
 

@@ -5,11 +5,15 @@
 local core = require "moonloop.core"
 local crowds = require "moonloop.crowds"
 local errors = require "moonloop.errors"
+local generators = require "moonloop.generators"
 local options = require "moonloop.options"
 
 local M = {}
 
 -- ---- gather ----------------------------------------------------------------------
+
+local OWNS_ALL <const> = { owns_all = true }
+local OWNS_FUNCTIONS <const> = {}
 
 local function outcome(future)
   local ok, value = pcall(future.result, future)
@@ -27,28 +31,35 @@ end
 local function first_value(future) return (future:result()) end
 
 local function gather_all(list, n, return_exceptions)
-  local crowd <close> = crowds.new(list, n, ("gather of %d"):format(n))
+  local crowd <close> = crowds.new(list, n, ("gather of %d"):format(n), OWNS_ALL)
   local failed
   crowd:watch(function(future)
-    if return_exceptions or failed or not core.has_failed(future) then return end
+    if return_exceptions or failed or not core.has_failed(future) then return false end
     failed = future
-    crowd:cancel()
+    return true
   end)
-  crowd:wait()
+  while crowd.left > 0 and not failed do crowd.waiters:wait() end
   if not failed then return results_of(crowd, return_exceptions and outcome or first_value) end
+  crowd:finish()
   crowd:drop_errors()
   failed:result()
 end
 
 local GATHER_OPTIONS = { return_exceptions = "boolean" }
 
+-- What stands in the list beside the awaitables is options.
+local function options_in(list)
+  local opts = {}
+  for key, value in pairs(list) do
+    if type(key) == "string" and key ~= "n" then opts[key] = value end
+  end
+  return options.check(1, "gather", opts, GATHER_OPTIONS)
+end
+
 local function gather_list(list, opts)
   local n = crowds.check_list(1, "gather", list)
+  local flag = options_in(list).return_exceptions
   opts = options.check(2, "gather", opts, GATHER_OPTIONS)
-  local flag = list.return_exceptions
-  if flag ~= nil and type(flag) ~= "boolean" then
-    options.bad_argument(1, "gather", "field 'return_exceptions': boolean expected")
-  end
   if flag == nil then flag = opts.return_exceptions end
   return gather_all(list, n, flag)
 end
@@ -97,13 +108,18 @@ local function split_by_done(crowd)
 end
 
 local function wait_until(crowd, is_over, timeout)
-  core.checkpoint_if_due()
   local function wait()
     while not is_over() do crowd.waiters:wait() end
   end
   if not timeout then return wait() end
   if timeout <= 0 and not is_over() then core.sleep(0) end -- what is ready ends
   core.cancel_scope(core.time() + timeout):run(wait)
+end
+
+local function check_timeout(name, opts)
+  if opts.timeout ~= opts.timeout then
+    options.bad_argument(2, name, "option 'timeout' is not a number of seconds (nan)")
+  end
 end
 
 --- Waits for several awaitables and cancels none. A function is made a task,
@@ -126,41 +142,54 @@ function M.wait(list, opts)
     options.bad_argument(2, "wait", ("option 'return_when': FIRST_COMPLETED, FIRST_EXCEPTION or"
       .. " ALL_COMPLETED expected, got '%s'"):format(opts.return_when))
   end
-  local crowd = crowds.new(list, n, ("wait of %d"):format(n))
+  check_timeout("wait", opts)
+  local crowd <close> = crowds.new(list, n, ("wait of %d"):format(n), OWNS_FUNCTIONS)
   local over = false
   crowd:watch(function(future)
     over = over or is_enough(future, crowd.left)
-    if over then crowd.waiters:wake_all() end
+    return over
   end)
-  local _ <close> = setmetatable({}, { __close = function(_, err)
-    crowd:unwatch()
-    if err ~= nil then crowd:finish(crowd.own) end -- there is no handing back
-  end })
+  local _ <close> = setmetatable({}, { __close = function() crowd:unwatch() end })
   wait_until(crowd, function() return over end, opts.timeout)
   return split_by_done(crowd)
 end
 
 -- ---- as_completed ------------------------------------------------------------------
 
-local function next_done(state)
+local Completion = {} -- the state of one loop
+local completion_mt = { __index = Completion }
+
+local function wait_for_one(self)
+  while self.first > #self.done do self.crowd.waiters:wait() end
+end
+
+local function wait_in_time(self)
+  if not self.deadline then return wait_for_one(self) end
+  if core.cancel_scope(self.deadline):run(wait_for_one, self) then return end
+  core.raise("TimeoutError", ("as_completed: %d of %d not done after %s"):format(
+    self.crowd.left, #self.crowd.members, options.seconds(self.timeout)))
+end
+
+local function next_done(self)
   core.checkpoint_if_due()
-  while state.first > #state.done do
-    if state.first > state.crowd.n then return nil end
-    local arrived = true
-    if state.deadline then
-      arrived = core.cancel_scope(state.deadline):run(state.wait)
-    else
-      state.wait()
-    end
-    if not arrived and state.first > #state.done then
-      core.raise("TimeoutError", ("as_completed: %d of %d not done after %.3g s"):format(
-        state.crowd.left, state.crowd.n, state.timeout))
-    end
-  end
-  local future = state.done[state.first]
-  state.done[state.first] = false
-  state.first = state.first + 1
+  if self.first > #self.crowd.members then return nil end
+  if self.first > #self.done then wait_in_time(self) end
+  local future = self.done[self.first]
+  self.done[self.first] = false
+  self.first = self.first + 1
   return future
+end
+
+-- Left by its end, by `break`, by an error.
+function completion_mt:__close()
+  generators.release(self)
+  self.crowd:unwatch()
+  if self.crowd.left > 0 then self.crowd:finish() end
+end
+
+-- Dropped together with the generator that it stands in.
+function Completion:abandon()
+  for _, task in ipairs(self.crowd.own) do task:cancel("the loop was abandoned") end
 end
 
 --- Iterates over awaitables in the order in which they end: `for task in
@@ -175,28 +204,25 @@ end
 function M.as_completed(list, opts)
   local n = crowds.check_list(1, "as_completed", list)
   opts = options.check(2, "as_completed", opts, { timeout = "number" })
-  local crowd = crowds.new(list, n, ("as_completed of %d"):format(n))
-  local state = {
-    crowd = crowd, done = {}, first = 1, timeout = opts.timeout,
-    deadline = opts.timeout and core.time() + opts.timeout,
-    wait = function() crowd.waiters:wait() end,
-  }
-  crowd:watch(function(future)
-    state.done[#state.done + 1] = future
-    crowd.waiters:wake_all()
+  check_timeout("as_completed", opts)
+  if core.may_wait() then core.check() end -- a cancelled task begins nothing
+  local self = setmetatable({
+    crowd = crowds.new(list, n, "as_completed", { later = true }), done = {}, first = 1,
+    timeout = opts.timeout, deadline = opts.timeout and core.time() + opts.timeout,
+  }, completion_mt)
+  self.crowd:watch(function(future)
+    self.done[#self.done + 1] = future
+    return true
   end)
-  local closing = setmetatable({}, { __close = function()
-    crowd:unwatch()
-    if crowd.left > 0 then crowd:finish(crowd.own) end
-  end })
-  return next_done, state, nil, closing
+  generators.guard(self)
+  return next_done, self, nil, self
 end
 
 -- ---- race --------------------------------------------------------------------------
 
 local function errors_of(crowd)
-  local list = {}
-  for i = 1, crowd.n do list[i] = outcome(crowd.futures[i]) end
+  local list = results_of(crowd, outcome)
+  list.n = nil
   return list
 end
 
@@ -210,20 +236,41 @@ end
 function M.race(list)
   local n = crowds.check_list(1, "race", list)
   if n == 0 then options.bad_argument(1, "race", "the list is empty") end
-  local crowd <close> = crowds.new(list, n, ("race of %d"):format(n))
+  local crowd <close> = crowds.new(list, n, ("race of %d"):format(n), OWNS_ALL)
   local winner
   crowd:watch(function(future)
-    if winner or core.has_failed(future) then return end
-    winner = future
-    crowd:cancel()
+    if not winner and not core.has_failed(future) then winner = future end
+    return winner ~= nil
   end)
-  crowd:wait()
+  while crowd.left > 0 and not winner do crowd.waiters:wait() end
   if not winner then error(errors.group("every one in the race failed", errors_of(crowd)), 0) end
+  crowd:finish()
   crowd:drop_errors()
   return winner:result()
 end
 
 -- ---- wait_for ------------------------------------------------------------------------
+
+local function wait_until_done(crowd)
+  while crowd.left > 0 do crowd.waiters:wait() end
+end
+
+local function not_yet() return false end
+
+-- What a function has returned is returned here even when this call is cancelled
+-- meanwhile, for nobody else has it.
+local function wait_or_cancel(crowd, seconds)
+  local scope = core.cancel_scope(seconds and core.time() + seconds)
+  local ok, in_time = pcall(scope.run, scope, wait_until_done, crowd)
+  local future = crowd.futures[1]
+  if ok and future:done() then return true end
+  crowd:finish()
+  if not ok and (future:cancelled() or not crowd.own[1]
+    or not core.is_error(in_time, "CancelledError")) then
+    error(in_time, 0)
+  end
+  return not future:cancelled()
+end
 
 --- Waits for an awaitable, for `seconds` at most; then it is cancelled and waited
 -- for. Should it return or fail all the same, that is the outcome. Cancelling
@@ -236,23 +283,56 @@ end
 function M.wait_for(aw, seconds)
   crowds.check_awaitable(1, "wait_for", aw)
   if seconds ~= nil then options.check_seconds(2, "wait_for", seconds) end
-  local crowd <close> = crowds.new({ aw }, 1, "wait_for")
-  local future = crowd.futures[1]
-  crowd:watch()
-  if seconds then
-    core.cancel_scope(core.time() + seconds):run(crowd.wait, crowd)
-  else
-    crowd:wait()
+  local crowd <close> = crowds.new({ aw }, 1, "wait_for", OWNS_ALL)
+  crowd:watch(not_yet)
+  if not wait_or_cancel(crowd, seconds) then
+    core.raise("TimeoutError", "wait_for: timed out after " .. options.seconds(seconds))
   end
-  if future:done() then return future:result() end
-  crowd:finish()
-  if future:cancelled() then
-    core.raise("TimeoutError", ("wait_for: timed out after %.3g s"):format(math.max(0, seconds)))
-  end
-  return future:result()
+  return crowd.futures[1]:result()
 end
 
 -- ---- wrap ------------------------------------------------------------------------------
+
+-- Before the wait the first answer is kept, in it it is handed over; one that
+-- comes when the wait was given up is none.
+local wrapping_mt = {
+  __close = function(self)
+    local undo = self.undo
+    self.undo = nil
+    if undo and not self.is_answered then undo() end
+  end,
+}
+
+local function settle(self, ...)
+  if self.is_answered then return end
+  if not self.waits then
+    self.answer = table.pack(...)
+  elseif not self.waiters:wake(...) then
+    return
+  end
+  self.is_answered = true
+end
+
+local function new_wrapping()
+  local self = setmetatable({}, wrapping_mt)
+  self.resolve = function(...) settle(self, true, ...) end
+  self.reject = function(err) settle(self, false, err) end
+  self.waiters = core.waiters("a callback", function()
+    self.is_answered = false -- a task that was closed has not seen it
+  end)
+  return self
+end
+
+local function take_answer(ok, ...)
+  if ok then return ... end
+  error(..., 0)
+end
+
+local function answer(self)
+  if self.is_answered then return take_answer(table.unpack(self.answer, 1, self.answer.n)) end
+  self.waits = true
+  return take_answer(self.waiters:wait())
+end
 
 --- Waits for something that calls back. `fn(resolve, reject)` starts it;
 -- `resolve(...)` ends the waiting with values, `reject(e)` with an error; the
@@ -265,22 +345,15 @@ end
 function M.wrap(fn)
   options.check_callable(1, "wrap", fn)
   core.check()
-  local future = core.Future()
-  local undo = fn(function(...)
-    if not future:done() then future:set_result(...) end
-  end, function(err)
-    if not future:done() then future:set_error(err) end
-  end)
+  local self = new_wrapping()
+  local undo = fn(self.resolve, self.reject)
   if undo ~= nil and not options.is_callable(undo) then
     core.raise("Error", "wrap: the function returned a " .. options.type_name(undo)
       .. ", and no function to call on cancellation")
   end
-  local _ <close> = setmetatable({}, { __close = function()
-    if future:done() then return end
-    future:cancel()
-    if undo then undo() end
-  end })
-  return core.await_future(future)
+  self.undo = undo
+  local _ <close> = self
+  return answer(self)
 end
 
 return M

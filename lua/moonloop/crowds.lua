@@ -29,7 +29,8 @@ function M.check_list(position, name, list)
     options.bad_argument(position, name, "list of awaitables expected, got "
       .. options.type_name(list))
   end
-  local n = math.tointeger(list.n) or #list
+  local n = math.tointeger(list.n)
+  if not n or n < 0 then n = #list end
   for i = 1, n do
     if not is_awaitable(list[i]) then
       options.bad_argument(position, name,
@@ -39,69 +40,7 @@ function M.check_list(position, name, list)
   return n
 end
 
-local function refuse_itself(future)
-  if future == core.current_task() then core.raise("Error", "a task cannot await itself") end
-end
-
---- Makes a Future of an awaitable. Returns also whether it made a task for that.
-function M.as_future(value)
-  if core.isfuture(value) then
-    refuse_itself(value)
-    return value, false
-  end
-  return core.task_new(nil, nil, false, tasks.callable_as_function(value)), true
-end
-
--- ---- the crowd -----------------------------------------------------------------
-
-local Crowd = {}
-local crowd_mt = { __index = Crowd }
-
---- Makes a crowd of the first `n` of a list that was checked. `label` is what the
--- inspector shows of who waits for it.
-function M.new(list, n, label)
-  for i = 1, n do refuse_itself(list[i]) end -- before any task is made
-  local self = setmetatable({
-    futures = table.pack(), own = {}, n = n, left = n, waiters = core.waiters(label),
-  }, crowd_mt)
-  for i = 1, n do
-    local future, own = M.as_future(list[i])
-    self.futures[i] = future
-    if own then self.own[#self.own + 1] = future end
-  end
-  return self
-end
-
---- Has `each(future)` called for every one as it ends (where it has: now).
-function Crowd:watch(each)
-  self.observer = function(future)
-    self.left = self.left - 1
-    if each then each(future) end
-    if self.left == 0 then self.waiters:wake_all() end
-  end
-  for i = 1, self.n do core.watch(self.futures[i], self.observer) end
-end
-
---- Ends the watching of those that have not ended.
-function Crowd:unwatch()
-  for i = 1, self.n do
-    local future = self.futures[i]
-    if not future:done() then core.unwatch(future, self.observer) end
-  end
-end
-
---- Cancels those of a list that have not ended, this crowd's or only its own.
-function Crowd:cancel(futures)
-  for _, future in ipairs(futures or self.futures) do
-    if not future:done() then future:cancel() end
-  end
-end
-
---- Waits until none is left. Awaits, also where none is.
-function Crowd:wait()
-  core.checkpoint_if_due()
-  while self.left > 0 do self.waiters:wait() end
-end
+-- ---- cancelling ----------------------------------------------------------------
 
 local function join_all(futures)
   for _, future in ipairs(futures) do core.join(future) end
@@ -109,23 +48,106 @@ end
 
 --- Cancels and waits for those of a list that have not ended: what a call that
 -- is left early does. Where it cannot wait it cancels them.
-function Crowd:finish(futures)
-  futures = futures or self.futures
-  self:cancel(futures)
+function M.finish(futures)
+  for _, future in ipairs(futures) do
+    if not future:done() then future:cancel() end
+  end
   if core.may_wait() then core.cancel_scope(nil, true):run(join_all, futures) end
 end
 
---- For a to-be-closed variable: when the block is left early nobody of the crowd
--- is left behind.
-function crowd_mt:__close()
-  if self.left > 0 then self:finish() end
+-- Before any task is made of a function: raises what an await raises. What the
+-- call would have cancelled is cancelled then.
+local function checkpoint(list, n, owns_all)
+  local ok, err = pcall(core.checkpoint_if_due)
+  if ok then return end
+  local futures = {}
+  for i = 1, owns_all and n or 0 do
+    if core.isfuture(list[i]) then futures[#futures + 1] = list[i] end
+  end
+  M.finish(futures)
+  error(err, 0)
 end
 
---- Drops the errors of the crowd that nobody will look at. Those that came after
--- a cancellation are failures of clean-up: they are left to be reported.
+-- ---- the crowd -----------------------------------------------------------------
+
+local Crowd = {}
+local crowd_mt = { __index = Crowd }
+
+local function check_for_itself(list, n)
+  local itself = core.current_task()
+  for i = 1, n do
+    if rawequal(list[i], itself) then core.raise("Error", "a task cannot await itself") end
+  end
+end
+
+-- Fills in the Futures in the order of the list, the different ones among them,
+-- and those that were made here.
+local function fill(self, list)
+  local seen = {}
+  for i = 1, self.n do
+    local future = list[i]
+    if not core.isfuture(future) then
+      future = core.task_new(nil, nil, false, tasks.callable_as_function(future))
+      self.own[#self.own + 1] = future
+    end
+    self.futures[i] = future
+    if not seen[future] then
+      seen[future] = true
+      self.members[#self.members + 1] = future
+    end
+  end
+end
+
+--- Makes a crowd of the first `n` of a list that was checked. `label` is what the
+-- inspector shows of who waits for it. Awaits, unless `later` says that the
+-- waiting comes later.
+-- @param opts table: `owns_all` (the call cancels also what it was given),
+-- `later`
+function M.new(list, n, label, opts)
+  check_for_itself(list, n)
+  if not opts.later then checkpoint(list, n, opts.owns_all) end
+  local self = setmetatable({
+    n = n, futures = {}, members = {}, own = {}, waiters = core.waiters(label),
+  }, crowd_mt)
+  self.owned = opts.owns_all and self.members or self.own
+  fill(self, list)
+  self.left = #self.members
+  return self
+end
+
+--- Has `each(future)` called for every member as it ends (where it has: now), and
+-- wakes who waits when it answers true, or none is left.
+function Crowd:watch(each)
+  self.observer = function(future)
+    self.left = self.left - 1
+    if each(future) or self.left == 0 then self.waiters:wake_all() end
+  end
+  for _, future in ipairs(self.members) do core.watch(future, self.observer) end
+end
+
+--- Ends the watching of those that have not ended.
+function Crowd:unwatch()
+  for _, future in ipairs(self.members) do
+    if not future:done() then core.unwatch(future, self.observer) end
+  end
+end
+
+--- Cancels and waits for those that this call cancels when it is left.
+function Crowd:finish() M.finish(self.owned) end
+
+--- For a to-be-closed variable: a block that is left early leaves nobody behind.
+function crowd_mt:__close(err)
+  if err == nil then return end
+  self:finish()
+  self:drop_errors()
+end
+
+--- Drops the errors that nobody will look at, of what this call owns. Those that
+-- came after a cancellation are failures of clean-up: they are left to be
+-- reported.
 function Crowd:drop_errors()
-  for _, future in ipairs(self.futures) do
-    if not core.has_met_cancellation(future) then core.take(future) end
+  for _, future in ipairs(self.owned) do
+    if future:done() and not core.has_met_cancellation(future) then core.take(future) end
   end
 end
 

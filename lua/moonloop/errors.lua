@@ -20,7 +20,9 @@ end
 -- A group with some of this one's errors, or nil when there are none.
 local function derive(self, list)
   if #list == 0 then return nil end
-  if #list == #self.errors then return self end
+  local same = #list == #self.errors
+  for i = 1, #list do same = same and rawequal(list[i], self.errors[i]) end
+  if same then return self end
   local group = getmetatable(self):new(self.message, { errors = list })
   group.traceback = self.traceback
   return group

@@ -6,6 +6,7 @@
 
 local core = require "moonloop.core"
 local errors = require "moonloop.errors"
+local generators = require "moonloop.generators"
 local options = require "moonloop.options"
 local tasks = require "moonloop.tasks"
 require "moonloop.scopes" -- which reports blocks that nobody has left
@@ -89,40 +90,6 @@ local function orphan(self)
   end
 end
 
--- ---- groups in generators ----------------------------------------------------------
---
--- A generator that its consumer has dropped never leaves its blocks. The sentinel
--- of a group lives as long as the coroutine; the group itself may live longer, for
--- its children know it, and so it must know neither.
-
-local sentinels = setmetatable({}, { __mode = "k" }) -- coroutine -> innermost sentinel
-local sentinel_mt = {
-  __gc = function(self)
-    if self.group then pcall(core.call_soon, nil, orphan, self.group) end
-  end,
-}
-
-local function guard_generator(self)
-  if not core.in_generator() then return end
-  local co = coroutine.running()
-  sentinels[co] = setmetatable({ group = self, outer = sentinels[co] }, sentinel_mt)
-  self.opener = core.current_task()
-  self.on_opener_end = function() orphan(self) end
-  core.watch(self.opener, self.on_opener_end)
-end
-
--- Where it is left in another coroutine the sentinel stays, and finds it left.
-local function unguard_generator(self)
-  if not self.opener then return end
-  core.unwatch(self.opener, self.on_opener_end)
-  local co = coroutine.running()
-  local sentinel = sentinels[co]
-  if sentinel and sentinel.group == self then
-    sentinel.group = nil
-    sentinels[co] = sentinel.outer
-  end
-end
-
 -- ---- leaving -------------------------------------------------------------------------
 
 local function wait_for_children(self)
@@ -144,15 +111,15 @@ end
 local function is_among(failed, err)
   for _, task in ipairs(failed) do
     local _, value = pcall(task.result, task)
-    if type(err) ~= "string" and rawequal(value, err) then return true end
+    if type(err) == "table" and rawequal(value, err) then return true end
   end
   return false
 end
 
--- The errors in the order they came; `place` is that of the body's.
-local function list_errors(self, err, place)
+-- The errors in the order they came; `place` is that of the body's, where it failed.
+local function list_errors(self, failed, err, place)
   local list = {}
-  local own = err ~= nil and not core.is_error(err, "CancelledError")
+  local own = failed and not core.is_error(err, "CancelledError")
     and not is_among(self.failed, err)
   for i, task in ipairs(self.failed) do
     if own and i == place then list[#list + 1] = errors.as_error(err) end
@@ -162,18 +129,13 @@ local function list_errors(self, err, place)
   return list
 end
 
--- Waits for the children; returns the error that ended the body or the waiting,
--- and whether it came from this group's own cancellation.
-local function wind_up(self, err)
-  local waited_well, problem = true, nil
-  if err == nil then
-    waited_well, problem = pcall(wait_for_children, self)
-  end
-  if err ~= nil or not waited_well then cancel_children(self, "the group is being left") end
+-- Waits for the children. Returns an error that ended the waiting and has to go on.
+local function wind_up(self, body_failed)
+  local waited_well, problem = not body_failed, nil
+  if waited_well then waited_well, problem = pcall(wait_for_children, self) end
+  if not waited_well then cancel_children(self, "the group is being left") end
   outlast_children(self)
-  if err ~= nil then return err, false end
-  if waited_well or self.scope:owns(problem) then return nil, false end
-  return problem, true
+  if problem ~= nil and not self.scope:owns(problem) then return problem end
 end
 
 local function raise_errors(list, err)
@@ -181,6 +143,12 @@ local function raise_errors(list, err)
     error(err, 0)
   end
   error(errors.group("unhandled errors in a TaskGroup", list), 0)
+end
+
+local function go_out(self)
+  self.left = true
+  generators.release(self)
+  if not self.functional then self.scope:leave() end
 end
 
 --- Leaves the block: waits for the children; when the body has failed or was
@@ -191,21 +159,22 @@ end
 -- see Awaiting functions
 -- @see asyncio.TaskGroup
 function group_mt:__close(err)
+  if self.closed then return end
+  self.closed = true
+  local _ <close> = setmetatable({}, { __close = function() go_out(self) end })
   local place = #self.failed + 1
-  local late = false
+  local failed = err ~= nil or self.body_runs -- with error(nil), where that shows
+  local late
   if not core.may_wait() then
     orphan(self)
   elseif not self.left then
-    err, late = wind_up(self, err)
+    late = wind_up(self, failed)
   end
-  self.left = true
-  unguard_generator(self)
-  if not self.functional then self.scope:leave() end
-  if self.orphaned or self.closed then return end
-  self.closed = true
-  local list = list_errors(self, err, place)
+  if self.orphaned then return end
+  if late ~= nil then failed, err = true, late end
+  local list = list_errors(self, failed, err, place)
   if #list > 0 then raise_errors(list, err) end
-  if late then error(err, 0) end
+  if late ~= nil then error(late, 0) end
 end
 
 -- ---- making one -------------------------------------------------------------------------
@@ -237,14 +206,20 @@ function M.TaskGroup(opts)
   opts = options.check(1, "TaskGroup", opts, OPTIONS)
   local self = new_group(opts.name, false)
   self.scope:enter(self)
-  guard_generator(self)
+  generators.guard(self)
   return self
+end
+
+local function end_body(self, ...)
+  self.body_runs = false
+  return ...
 end
 
 local function run_body(self, fn)
   local _ <close> = self
-  guard_generator(self)
-  return fn(self)
+  generators.guard(self)
+  self.body_runs = true
+  return end_body(self, fn(self))
 end
 
 local function values_of(ended, ...)
@@ -294,28 +269,23 @@ function TaskGroup:cancel()
   if self.functional then self.scope:cancel("the group was cancelled") end
 end
 
--- What `start` waits for: that the child has called `started`, or has ended.
-local function await_start(task, state)
-  local _ <close> = setmetatable({}, { __close = function()
-    if state.values or task:done() then return end
-    task:cancel()
-    if core.may_wait() then core.cancel_scope(nil, true):run(core.join, task) end
-  end })
-  core.checkpoint_if_due()
-  while not state.values and not task:done() do state.waiters:wait() end
-  if state.values then return table.unpack(state.values, 1, state.values.n) end
-  task:result()
-  core.raise("InvalidStateError",
-    ("task '%s' has ended without calling started"):format(task:get_name()))
+-- Before the wait what `started` was given is kept, in it it is handed over; when
+-- the wait was given up the child has not started, and is being cancelled.
+local function make_started(state)
+  return function(...)
+    if state.is_started then core.raise("InvalidStateError", "started was called already") end
+    if not state.waits then
+      state.values = table.pack(...)
+    elseif not state.waiters:wake(true, ...) then
+      return
+    end
+    state.is_started = true
+  end
 end
 
 -- An error before `started` is for who called `start`, one after is the group's.
 local function spawn_starting(self, state, opts, fn, ...)
-  local function started(...)
-    if state.values then core.raise("InvalidStateError", "started was called already") end
-    state.values = table.pack(...)
-    state.waiters:wake_all()
-  end
+  local started = make_started(state)
   local task
   if opts then
     task = tasks.spawn("start", opts, fn, started, ...)
@@ -323,11 +293,30 @@ local function spawn_starting(self, state, opts, fn, ...)
     task = tasks.spawn("start", fn, started, ...)
   end
   add_child(self, task, function(child)
-    if state.values then return on_child_end(self, child) end
+    if state.is_started then return on_child_end(self, child) end
     remove_child(self, child)
-    state.waiters:wake_all()
+    state.waiters:wake_all(false)
   end)
   return task
+end
+
+local function started_values(task, is_started, ...)
+  if is_started then return ... end
+  task:result()
+  core.raise("InvalidStateError",
+    ("task '%s' has ended without calling started"):format(task:get_name()))
+end
+
+local function await_start(task, state)
+  local _ <close> = setmetatable({}, { __close = function()
+    if state.is_started or task:done() then return end
+    task:cancel()
+    if core.may_wait() then core.cancel_scope(nil, true):run(core.join, task) end
+  end })
+  if state.is_started then return table.unpack(state.values, 1, state.values.n) end
+  if task:done() then return started_values(task, false) end
+  state.waits = true
+  return started_values(task, state.waiters:wait())
 end
 
 --- Runs `fn(started, ...)` as a child and waits until it calls
@@ -358,7 +347,7 @@ function TaskGroup:start(first, ...)
   return await_start(task, state)
 end
 
--- Its block was never left.
+-- Its block will never be left.
 function TaskGroup:abandon() orphan(self) end
 
 function group_mt:__tostring()

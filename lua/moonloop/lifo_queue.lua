@@ -11,9 +11,14 @@ local LifoQueue = lifo_mt.__index
 
 function LifoQueue:drop() self.items, self.first, self.last = {}, 1, 0 end
 
-function LifoQueue:store(item)
+function LifoQueue:unfetch(item)
   self.last = self.last + 1
   self.items[self.last] = item
+end
+
+function LifoQueue:store(item)
+  self:unfetch(item)
+  self.uncounted = self.uncounted + 1
 end
 
 function LifoQueue:fetch()
@@ -23,8 +28,6 @@ function LifoQueue:fetch()
   self.last = last - 1
   return item
 end
-
-LifoQueue.unfetch = LifoQueue.store
 
 --- Makes a queue that gives the item put last first.
 -- @param[opt=0] maxsize integer, as for `Queue`

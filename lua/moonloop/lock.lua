@@ -25,9 +25,9 @@ end
 
 local function new_guard(self) return setmetatable({ lock = self }, guard_mt) end
 
-local function raise_dead_holder(self)
+local function raise_dead_holder(self, task)
   core.raise("InvalidStateError", ("%s is held by task '%s', which has ended without releasing it")
-    :format(self.label, self.holder:get_name()))
+    :format(self.label, task:get_name()))
 end
 
 -- While others wait, the end of the holder is watched for.
@@ -56,10 +56,21 @@ end
 local function on_holder_end(self, task)
   if self.watched ~= task then return end
   self.watched = nil
-  self.waiters:wake_all(nil)
+  self.waiters:wake_all(nil, task)
 end
 
 -- ---- the class ---------------------------------------------------------------------
+
+--- Makes a lock that the inspector calls `label`.
+function M.new(name, label)
+  local self = setmetatable({ name = name, label = label }, lock_mt)
+  -- A task that was closed before it knew that it holds the lock passes it on.
+  self.waiters = core.waiters(self.label, function(guard)
+    if guard and self.guard == guard then hand_over(self) end
+  end)
+  self.on_holder_end = function(task) on_holder_end(self, task) end
+  return self
+end
 
 --- Makes a lock.
 -- @param[opt] opts table: `name` (string, for the inspector)
@@ -68,13 +79,7 @@ end
 -- @see asyncio.Lock
 function M.Lock(opts)
   local name = sync.check_name(1, "Lock", opts)
-  local self = setmetatable({ name = name, label = sync.label("lock", name) }, lock_mt)
-  -- A task that was closed before it knew that it holds the lock passes it on.
-  self.waiters = core.waiters(self.label, function(guard)
-    if guard and self.guard == guard then hand_over(self) end
-  end)
-  self.on_holder_end = function(task) on_holder_end(self, task) end
-  return self
+  return M.new(name, sync.label("lock", name))
 end
 
 --- Whether a value is a Lock.
@@ -86,9 +91,10 @@ local function wait_for_lock(self)
     core.raise("InvalidStateError", ("%s is held by this very task, '%s'"):format(
       self.label, task:get_name()))
   end
-  if self.holder:done() then raise_dead_holder(self) end
+  if self.holder:done() then raise_dead_holder(self, self.holder) end
   watch_holder(self)
-  return self.waiters:wait() or raise_dead_holder(self)
+  local guard, dead = self.waiters:wait()
+  return guard or raise_dead_holder(self, dead)
 end
 
 --- Takes the lock. Awaits; a call that is cancelled holds nothing.

@@ -69,9 +69,16 @@ end
 
 --- Raises unless `seconds` is a number of them.
 function M.check_seconds(position, name, seconds)
-  M.check_type(position, name, seconds, "number")
+  if type(seconds) ~= "number" then
+    M.bad_argument(position, name, "number expected, got " .. type_name(seconds))
+  end
   if seconds ~= seconds then M.bad_argument(position, name, "not a number of seconds (nan)") end
   return seconds
+end
+
+--- Gives a number of seconds in words.
+function M.seconds(seconds)
+  return (seconds < 1000 and "%.3g s" or "%.0f s"):format(math.max(0, seconds))
 end
 
 function M.is_callable(value)

@@ -72,6 +72,7 @@ function PriorityQueue:store(item)
   local number = self.number + 1
   insert(self, item, number)
   self.number = number
+  self.uncounted = self.uncounted + 1
 end
 
 -- An item that was handed over in vain is the first of its equals.
@@ -98,13 +99,10 @@ end
 function PriorityQueue:admit()
   while true do
     local waits, item = self.putters:peek()
-    if not waits then return false end
+    if not waits then return end
     local ok, err = pcall(self.store, self, item)
-    if ok then
-      self.putters:wake(true)
-      return true
-    end
-    self.putters:wake(false, err)
+    self.putters:wake(ok, err)
+    if ok then return end
   end
 end
 

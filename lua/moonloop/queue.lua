@@ -17,29 +17,35 @@ local Queue = queue_mt.__index
 --
 -- The items are those numbered `first` to `last`, which only grow; the place of a
 -- number in the ring is that number modulo its length, a power of two. Empty
--- places hold false, which keeps the ring an array. The other classes have their
--- own `store`, `fetch`, `unfetch` and `drop`.
+-- places hold false, which keeps the ring an array (but for place 0). The other
+-- classes have their own `store`, `fetch`, `unfetch` and `drop`.
 
-local EMPTY_RING <const> = { false, false, false, false, false, false, false, false }
+local FIRST_MASK <const> = 7
 
--- Up to how many items `put` need not look closer: room in the ring and in the
--- queue.
+local function empty_ring(mask)
+  local ring = {}
+  for i = 1, mask do ring[i] = false end
+  ring[0] = false
+  return ring
+end
+
+-- From how many items on `put` looks closer: no room in the ring or in the queue.
 local function set_limit(self)
   self.limit = self.is_shut and -1 or math.min(self.mask + 1, self.bound)
 end
 
 function Queue:drop()
-  self.items = table.move(EMPTY_RING, 1, #EMPTY_RING, 1, {})
-  self.mask, self.first, self.last = #EMPTY_RING - 1, 1, 0
+  self.items, self.mask = empty_ring(FIRST_MASK), FIRST_MASK
+  self.first = self.last + 1
   set_limit(self)
 end
 
 local function grow(self)
   local items, mask = self.items, self.mask
-  local bigger, bigger_mask = {}, 2 * mask + 1
-  for i = 1, bigger_mask + 1 do bigger[i] = false end
+  local bigger_mask = 2 * mask + 1
+  local bigger = empty_ring(bigger_mask)
   for number = self.first, self.last do
-    bigger[(number & bigger_mask) + 1] = items[(number & mask) + 1]
+    bigger[number & bigger_mask] = items[number & mask]
   end
   self.items, self.mask = bigger, bigger_mask
   set_limit(self)
@@ -48,13 +54,13 @@ end
 function Queue:store(item)
   local last = self.last + 1
   if last - self.first > self.mask then grow(self) end
-  self.items[(last & self.mask) + 1] = item
+  self.items[last & self.mask] = item
   self.last = last
 end
 
 function Queue:fetch()
   local first, items = self.first, self.items
-  local place = (first & self.mask) + 1
+  local place = first & self.mask
   local item = items[place]
   items[place] = false
   self.first = first + 1
@@ -65,18 +71,20 @@ end
 function Queue:unfetch(item)
   if self.last - self.first >= self.mask then grow(self) end
   self.first = self.first - 1
-  self.items[(self.first & self.mask) + 1] = item
+  self.items[self.first & self.mask] = item
 end
 
--- Lets in the item of who has waited longest to put one. Returns whether anyone
--- has.
+-- Lets in the item of who has waited longest to put one.
 function Queue:admit()
   local task, item = self.putters:wake(true)
   if task then self:store(item) end
-  return task ~= nil
 end
 
 local function count(self) return self.last - self.first + 1 end
+
+-- How many items were put and are not done. `last` counts what was stored, which
+-- spares `put` a counter; `uncounted` is what went another way.
+function Queue:count_unfinished() return self.last + self.uncounted - self.finished end
 
 -- ---- making one ------------------------------------------------------------------------
 
@@ -92,7 +100,8 @@ function M.new(class, name, maxsize, position, opts)
   local label = sync.label("queue", own_name)
   local self = setmetatable({
     name = own_name, label = label, maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
-    unfinished = 0, is_shut = false,
+    full_others = maxsize - 1,
+    first = 1, last = 0, uncounted = 0, finished = 0, is_shut = false,
     putters = core.waiters("put to " .. label), joiners = core.waiters("join of " .. label),
   }, class)
   self.getters = core.waiters("get from " .. label, function(...) take_back(self, ...) end)
@@ -120,8 +129,11 @@ end
 
 -- Puts into a queue that has room: to who waits for an item, or into the store.
 local function accept(self, item)
-  if count(self) > 0 or not self.getters:wake(true, item) then self:store(item) end
-  self.unfinished = self.unfinished + 1
+  if count(self) == 0 and self.getters:wake(true, item) then
+    self.uncounted = self.uncounted + 1
+  else
+    self:store(item)
+  end
 end
 
 local function put_slowly(self, item)
@@ -144,9 +156,8 @@ function Queue:put(item)
   local last = self.last + 1
   local size = last - self.first
   if size == 0 or size >= self.limit then return put_slowly(self, item) end
-  self.items[(last & self.mask) + 1] = item -- as `store`, without a call
+  self.items[last & self.mask] = item -- as `store`, without a call
   self.last = last
-  self.unfinished = self.unfinished + 1
 end
 
 --- Puts an item, where there is room.
@@ -169,7 +180,7 @@ end
 local function take(self)
   local was_full = count(self) == self.bound
   local item = self:fetch()
-  if was_full and self:admit() then self.unfinished = self.unfinished + 1 end
+  if was_full then self:admit() end
   return item
 end
 
@@ -194,23 +205,28 @@ end
 function Queue:get()
   begin(self)
   local first = self.first
-  local size = self.last - first + 1
-  if size == 0 or size == self.bound then return get_slowly(self) end
-  local items, place = self.items, (first & self.mask) + 1
+  local others = self.last - first -- beside the first one
+  if others < 0 or others == self.full_others then return get_slowly(self) end
+  local items, place = self.items, first & self.mask
   local item = items[place] -- as `fetch`, without a call
   items[place] = false
   self.first = first + 1
   return item
 end
 
+-- Of a class whose `last` goes down too, `store` counts what is put.
+local function count_unfinished(self) return self.uncounted - self.finished end
+
 --- Makes a class of queues below Queue, with a store of its own.
 function M.subclass(name)
   local class, _, begin_own = sync.class(name, queue_mt)
-  class.__index.put = function(self, item)
+  local methods = class.__index
+  methods.count_unfinished = count_unfinished
+  function methods.put(self, item)
     begin_own(self)
     put_slowly(self, item)
   end
-  class.__index.get = function(self)
+  function methods.get(self)
     begin_own(self)
     return get_slowly(self)
   end
@@ -285,8 +301,8 @@ function Queue:full()
 end
 
 local function finish(self, n)
-  self.unfinished = self.unfinished - n
-  if self.unfinished == 0 then self.joiners:wake_all() end
+  self.finished = self.finished + n
+  if self:count_unfinished() == 0 then self.joiners:wake_all() end
 end
 
 --- Says that the work on an item that was taken out is done.
@@ -295,7 +311,7 @@ end
 -- @see asyncio.Queue.task_done
 function Queue:task_done()
   check(self, "task_done")
-  if self.unfinished == 0 then
+  if self:count_unfinished() == 0 then
     core.raise("InvalidStateError", ("%s: task_done() called too often"):format(self.label))
   end
   finish(self, 1)
@@ -307,7 +323,7 @@ end
 -- @see asyncio.Queue.join
 function Queue:join()
   begin(self)
-  if self.unfinished > 0 then self.joiners:wait() end
+  if self:count_unfinished() > 0 then self.joiners:wait() end
 end
 
 --- Shuts the queue down: `put` raises from now on, `get` when the queue is empty;
@@ -330,7 +346,7 @@ function Queue:shutdown(immediate)
 end
 
 function Queue:describe()
-  return ("%d items%s%s"):format(count(self),
+  return ("%d item%s%s%s"):format(count(self), count(self) == 1 and "" or "s",
     self.maxsize > 0 and (" of %d"):format(self.maxsize) or "",
     self.is_shut and ", shut down" or "")
 end

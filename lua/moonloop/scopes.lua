@@ -51,8 +51,8 @@ local function drop_first(_, ...) return ... end
 -- @see asyncio.shield
 function M.shield(fn, ...)
   if core.isfuture(fn) then
-    options.bad_argument(1, "shield", "function expected, got Future; who waits for a Future or"
-      .. " a Task and is cancelled leaves it alone anyway")
+    options.bad_argument(1, "shield", ("function expected, got %s; who waits for a Future or a"
+      .. " Task and is cancelled leaves it alone anyway"):format(options.type_name(fn)))
   end
   options.check_callable(1, "shield", fn)
   return drop_first(core.cancel_scope(nil, true):run(tasks.callable_as_function(fn), ...))
@@ -138,14 +138,14 @@ end
 function timeout_mt:__tostring()
   local scope = self.scope
   local state = scope:expired() and "expired" or self.left and "left"
-    or scope.deadline and ("%.3g s left"):format(math.max(0, scope.deadline - core.time()))
+    or scope.deadline and options.seconds(scope.deadline - core.time()) .. " left"
     or "no limit"
   return ("Timeout: (%s)"):format(state)
 end
 
 local function timeout_error(self, cause)
   local site = self.scope:site()
-  local text = ("timed out after %.3g s"):format(math.max(0, self.seconds or 0))
+  local text = "timed out after " .. options.seconds(self.seconds or 0)
   if site then text = ("%s (timeout made at %s)"):format(text, site) end
   return core.TimeoutError:new(text, { cause = cause, traceback = cause.traceback })
 end

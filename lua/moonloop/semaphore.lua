@@ -38,6 +38,10 @@ local function shut_guard(self, guard)
 end
 
 local function give_back(self)
+  if self.bound and self.value >= self.bound then
+    core.raise("InvalidStateError", ("%s has all its permits (%d): released too often")
+      :format(self.label, self.bound))
+  end
   if not self.waiters:wake() then self.value = self.value + 1 end
 end
 
@@ -93,13 +97,9 @@ end
 -- quiet then, or else a further one.
 -- @function Semaphore:release
 -- @raise InvalidStateError when a BoundedSemaphore has all its permits
--- @see asyncio.Semaphore.release
+-- @see asyncio.BoundedSemaphore.release
 function Semaphore:release()
   check(self, "release")
-  if self.bound and self.value >= self.bound then
-    core.raise("InvalidStateError", ("%s has all its permits (%d): release() called too often")
-      :format(self.label, self.bound))
-  end
   local guard = self.guards[core.current_task() or self]
   if guard then shut_guard(self, guard) end
   give_back(self)
@@ -119,6 +119,7 @@ end
 
 --- Gives back the permit of this guard; nothing where that was done.
 -- @function Guard:release
+-- @raise as `Semaphore:release`
 -- @see asyncio.Semaphore.release
 function Guard:release()
   if shut_guard(self.semaphore, self) then give_back(self.semaphore) end

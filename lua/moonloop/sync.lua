@@ -21,7 +21,7 @@ end
 -- run where this task has had its share.
 function M.class(name, parent)
   local methods = setmetatable({}, parent and { __index = parent.__index })
-  local class = { __index = methods, __name = "moonloop." .. name, kinds = {} }
+  local class = { __index = methods, methods = methods, __name = "moonloop." .. name, kinds = {} }
   class.__tostring = function(self) return describe(name, self) end
   class.kinds[class] = true
   if parent then parent.kinds[class] = true end
@@ -29,7 +29,7 @@ function M.class(name, parent)
     if class.kinds[getmetatable(self)] then return end
     options.bad_argument(1, method, ("%s expected, got %s"):format(name, options.type_name(self)))
   end
-  return class, check, core.method_beginning(name, class.kinds)
+  return class, check, core.method_beginning(name, class, class.kinds)
 end
 
 --- Gives the name in an options table, which is argument `position` of the user's

@@ -39,15 +39,25 @@ local function create_task_with(...) return M.spawn("create_task", ...) end
 -- In C, which comes here when the first argument is not a function.
 M.create_task = core.make_create_task(create_task_with)
 
+local function cancel_and_join(task)
+  if task:done() then return end
+  task:cancel()
+  if core.may_wait() then core.cancel_scope(nil, true):run(core.join, task) end
+end
+
+local function result_if_any(task, joined, err)
+  if not joined then
+    cancel_and_join(task)
+    if task:cancelled() or not core.is_error(err, "CancelledError") then error(err, 0) end
+  end
+  return task:result()
+end
+
 -- A task made for this call ends with it: cancelled, it is cancelled too and
--- waited for.
+-- waited for. What it returns all the same is not lost.
 function M.await_own(task)
-  local _ <close> = setmetatable({}, { __close = function()
-    if task:done() then return end
-    task:cancel()
-    core.cancel_scope(nil, true):run(core.join, task)
-  end })
-  return core.await_future(task)
+  local _ <close> = setmetatable({}, { __close = function() cancel_and_join(task) end })
+  return result_if_any(task, pcall(core.join, task))
 end
 
 --- Waits for an awaitable. Awaits. A function is made a task that belongs to
