@@ -17,7 +17,7 @@ local proc = require "lib.proc"
 local report = require "lib.report"
 local contenders = require "suite.contenders"
 
-local WORKLOADS = { "echo", "tasks", "future", "memory", "startup" }
+local WORKLOADS = { "echo", "tasks", "future", "queue", "memory", "startup" }
 local USAGE = "usage: bench/run.lua [workload...] [--quick] [--record]\nworkloads: "
   .. table.concat(WORKLOADS, " ") .. "\n"
 local REPS, QUICK_REPS = 7, 3

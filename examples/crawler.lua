@@ -24,20 +24,10 @@ WorkList.__index = WorkList
 local function new_work_list(limit)
   return setmetatable({
     limit = limit, -- of addresses, all told
-    items = {}, first = 1, -- what is waiting stands at first to #items
+    queue = moonloop.Queue { name = "work list" }, -- what is waiting
     seen = {}, found = 0, -- every address that was ever added
     busy = 0, -- workers that have taken something and may yet add more
-    changed = nil, -- the Future on which idle workers wait
   }, WorkList)
-end
-
--- Lets every idle worker look again.
-local function wake(self)
-  local changed = self.changed
-  self.changed = nil
-  if changed then
-    changed:set_result()
-  end
 end
 
 function WorkList:add(path)
@@ -46,31 +36,24 @@ function WorkList:add(path)
   end
   self.seen[path] = true
   self.found = self.found + 1
-  self.items[#self.items + 1] = path
-  wake(self)
+  self.queue:put_nowait(path)
 end
 
--- The next address; nil once there is none and nobody is at work who could find another. Awaits.
-function WorkList:take()
-  while self.first > #self.items do
-    if self.busy == 0 then
-      return nil
-    end
-    self.changed = self.changed or moonloop.Future()
-    self.changed:await()
-  end
-  local path = self.items[self.first]
-  self.first = self.first + 1
+-- A worker begins with what it took.
+function WorkList:begin()
   self.busy = self.busy + 1
-  return path
 end
 
 -- A worker has done with what it took.
 function WorkList:finish()
   self.busy = self.busy - 1
-  if self.busy == 0 then
-    wake(self)
-  end
+  self.queue:task_done()
+end
+
+-- Waits until everything is fetched and nobody is at work who could find more. Awaits.
+function WorkList:complete()
+  self.queue:join()
+  self.queue:shutdown()
 end
 
 -- The books: what was fetched, and how long it took.
@@ -127,6 +110,7 @@ local function add_links(crawl, path, answer)
 end
 
 local function visit(crawl, client, path)
+  crawl.list:begin()
   local _ <close> = moonloop.defer(function() crawl.list:finish() end)
   local start = moonloop.time()
   crawl.books.peak = math.max(crawl.books.peak, crawl.list.busy)
@@ -139,7 +123,7 @@ end
 
 local function worker(crawl)
   local client <close> = http.client(crawl.host, crawl.port)
-  for path in function() return crawl.list:take() end do -- an iterator may wait, too
+  for path in crawl.list.queue:iter() do -- an iterator may wait, too
     visit(crawl, client, path)
   end
 end
@@ -162,16 +146,15 @@ end
 
 local function crawl_all(crawl, workers)
   local progress = moonloop.create_task({ name = "progress" }, show_progress, crawl)
-  local tasks = {}
-  for i = 1, workers do
-    tasks[i] = moonloop.create_task({ name = "worker " .. i }, worker, crawl)
-  end
-  for _, task in ipairs(tasks) do
-    task:await()
-  end
+  moonloop.task_group(function(group)
+    for i = 1, workers do
+      group:create_task({ name = "worker " .. i }, worker, crawl)
+    end
+    crawl.list:complete()
+  end)
   crawl.books.seconds = moonloop.time() - crawl.books.started
   progress:cancel()
-  pcall(progress.await, progress) -- it shows its line once more
+  moonloop.wait { progress } -- it shows its line once more
 end
 
 -- The end: what came of it.

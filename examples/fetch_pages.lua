@@ -109,13 +109,12 @@ local function worker()
   end
 end
 
-local workers = {}
-for i = 1, math.min(options.connections, options.pages) do
-  workers[i] = moonloop.create_task(worker)
-end
-for _, task in ipairs(workers) do
-  task:await()
-end
+local connections = math.min(options.connections, options.pages)
+moonloop.task_group(function(group)
+  for _ = 1, connections do
+    group:create_task(worker)
+  end
+end)
 
 for i = 1, options.directory and 0 or options.pages do
   print(sums[i] or "no answer: " .. options.path:format(i))
@@ -124,5 +123,5 @@ for _, complaint in ipairs(complaints) do
   print(complaint)
 end
 print(("%d pages, %d bytes, %d connections, %d wrong"):format(
-  options.pages, bytes, #workers, #complaints))
+  options.pages, bytes, connections, #complaints))
 moonloop.exit(#complaints > 0 and 1 or 0)

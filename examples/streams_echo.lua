@@ -18,10 +18,7 @@ local function client(line)
   print(line .. " -> " .. stream:readline():gsub("\n", ""))
 end
 
-local tasks = {}
-for i, line in ipairs { "patience", "soon", "a" } do
-  tasks[i] = moonloop.create_task(client, line)
-end
-for _, task in ipairs(tasks) do
-  task:await()
+local group <close> = moonloop.TaskGroup()
+for _, line in ipairs { "patience", "soon", "a" } do
+  group:create_task(client, line)
 end

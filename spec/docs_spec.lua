@@ -163,9 +163,18 @@ describe("docs/coming-from-asyncio.md", function()
       Task = moonloop.create_task(function() end), Context = moonloop.copy_context(),
       ContextVar = moonloop.ContextVar("docs"), Stream = stream, Server = server,
       Runner = moonloop.Runner(), Handle = loop:call_soon(function() end),
-      ErrorGroup = moonloop.ErrorGroup,
+      ErrorGroup = moonloop.ErrorGroup, Timeout = moonloop.timeout(60),
+      TaskGroup = moonloop.TaskGroup(), CancelScope = moonloop.CancelScope(),
+      Lock = moonloop.Lock(), Event = moonloop.Event(), Condition = moonloop.Condition(),
+      Semaphore = moonloop.Semaphore(), BoundedSemaphore = moonloop.BoundedSemaphore(),
+      Barrier = moonloop.Barrier(1), Queue = moonloop.Queue(),
+      PriorityQueue = moonloop.PriorityQueue(), LifoQueue = moonloop.LifoQueue(),
     }
     return setmetatable(all, { __close = function()
+      do
+        local _ <close> = all.Timeout
+        local _ <close> = all.TaskGroup
+      end
       all.Task:await()
       stream:abort()
       server:close()

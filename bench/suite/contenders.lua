@@ -18,6 +18,7 @@ return function(build)
       echo = moonloop .. " bench/echo.lua",
       tasks = moonloop .. " bench/tasks.lua",
       future = moonloop .. " bench/future.lua",
+      queue = moonloop .. " bench/queue.lua",
       startup = moonloop .. " bench/empty.lua",
     },
     { name = "C and libev", role = "control", program = echo_libev, echo = echo_libev },
