@@ -145,10 +145,12 @@ static void fire_due(Runtime *rt) {
 }
 
 // Virtual time stands still while anything real goes on: only when nothing is
-// ready and no descriptor spoke for the threshold does it jump to the head.
+// ready and no descriptor spoke for the threshold does it jump to the head. Who
+// waits for all others to wait comes first: they do.
 static void jump(Runtime *rt) {
   TimerHeap *h = &rt->timers;
-  if (rt->ready.head || rt->events != h->event_mark || h->pending > 0)
+  if (rt->ready.head || rt->still.first || rt->events != h->event_mark ||
+      h->pending > 0)
     return;
   double when = h->count > h->weak ? h->entries[1].when : 0;
   if (when > h->virtual_now && when - h->virtual_now < LONGEST_JUMP)

@@ -65,6 +65,17 @@ describe("wait_all_blocked", function()
     tasks.cancel(sleeper)
   end)
 
+  it("comes before the virtual clock jumps", function()
+    local _ <close> = testing.virtual_clock { threshold = 0 }
+    local sleeper = create_task(function()
+      while true do moonloop.sleep(10) end
+    end)
+    local before = moonloop.time()
+    testing.wait_all_blocked()
+    assert.equal(before, moonloop.time())
+    tasks.cancel(sleeper)
+  end)
+
   it("is cancelled while it waits", function()
     local stop = false
     local busy = create_task(function()

@@ -108,10 +108,11 @@ local function outlast_children(self)
   end
 end
 
+-- Whether the body has failed with what a child of it has, having awaited that.
 local function is_among(failed, err)
   for _, task in ipairs(failed) do
     local _, value = pcall(task.result, task)
-    if type(err) == "table" and rawequal(value, err) then return true end
+    if err ~= nil and rawequal(value, err) then return true end
   end
   return false
 end

@@ -75,13 +75,25 @@ function PriorityQueue:store(item)
   self.uncounted = self.uncounted + 1
 end
 
--- An item that was handed over in vain is the first of its equals.
+-- An item that was handed over in vain is the first of its equals. Where it cannot
+-- be compared it stands before the heap, at 0 and below, so that it is not lost.
 function PriorityQueue:unfetch(item)
   self.returned = self.returned - 1
-  insert(self, item, self.returned)
+  if pcall(insert, self, item, self.returned) then return end
+  self.first = self.first - 1
+  self.items[self.first] = item
+end
+
+local function fetch_returned(self)
+  local first = self.first
+  local item = self.items[first]
+  self.items[first] = nil
+  self.first = first + 1
+  return item
 end
 
 function PriorityQueue:fetch()
+  if self.first < 1 then return fetch_returned(self) end
   local way = comparing_in_priority_queue(find_down, self)
   local items, numbers, last = self.items, self.numbers, self.last
   local first, place = items[1], 1

@@ -88,9 +88,16 @@ function Queue:count_unfinished() return self.last + self.uncounted - self.finis
 
 -- ---- making one ------------------------------------------------------------------------
 
+local function finish(self, n)
+  self.finished = self.finished + n
+  if self:count_unfinished() == 0 then self.joiners:wake_all() end
+end
+
 -- An item handed to a task that was closed before it ran is the next one again.
 local function take_back(self, has_item, item)
-  if has_item and not self.getters:wake(true, item) then self:unfetch(item) end
+  if not has_item then return end
+  if self.is_dropped then return finish(self, 1) end
+  if not self.getters:wake(true, item) then self:unfetch(item) end
 end
 
 --- Makes a queue of a class; `opts` is argument `position` of the call of `name`.
@@ -300,11 +307,6 @@ function Queue:full()
   return count(self) >= self.bound
 end
 
-local function finish(self, n)
-  self.finished = self.finished + n
-  if self:count_unfinished() == 0 then self.joiners:wake_all() end
-end
-
 --- Says that the work on an item that was taken out is done.
 -- @function Queue:task_done
 -- @raise InvalidStateError when called more often than items were put
@@ -341,6 +343,7 @@ function Queue:shutdown(immediate)
   self.getters:wake_all(false)
   if not immediate then return end
   local dropped = count(self)
+  self.is_dropped = true
   self:drop()
   if dropped > 0 then finish(self, dropped) end
 end

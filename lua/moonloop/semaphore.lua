@@ -13,36 +13,61 @@ local bounded_mt = sync.class("BoundedSemaphore", semaphore_mt)
 
 -- ---- permits -------------------------------------------------------------------
 
--- Each task has a chain of the guards it has open, the latest first, so that an
--- explicit release knows which one it stands for.
-local function open_guard(self, task, guard)
-  guard.outer = self.guards[task]
-  self.guards[task] = guard
-  return guard
-end
-
-local Guard = {}
-local guard_mt = { __index = Guard, __name = "moonloop.Guard" }
-
-local function new_guard(self, task)
-  return open_guard(self, task, setmetatable({ semaphore = self, task = task }, guard_mt))
-end
-
--- Takes a guard out of its task's chain. Returns whether it stood there.
-local function shut_guard(self, guard)
-  local inner, one = nil, self.guards[guard.task]
-  while one and one ~= guard do inner, one = one, one.outer end
-  if not one then return false end
-  if inner then inner.outer = one.outer else self.guards[guard.task] = one.outer end
-  return true
-end
-
 local function give_back(self)
   if self.bound and self.value >= self.bound then
     core.raise("InvalidStateError", ("%s has all its permits (%d): released too often")
       :format(self.label, self.bound))
   end
   if not self.waiters:wake() then self.value = self.value + 1 end
+end
+
+local Guard = {}
+local guard_mt = { __index = Guard, __name = "moonloop.Guard" }
+
+-- An explicit release stands for the latest guard that its task has open. Guards
+-- are known weakly, for a task may take permits for ever and drop the guards while
+-- others give permits back. Most tasks have one at a time; a list, the latest
+-- last, is made when there are more.
+local WEAK_VALUES <const> = { __mode = "v" }
+
+local function trim(self, task, list)
+  local n = list.n
+  while n > 0 and not (list[n] and list[n].is_open) do
+    list[n] = nil
+    n = n - 1
+  end
+  list.n = n
+  if n == 0 then self.lists[task] = nil end
+end
+
+local function latest_guard(self, task)
+  local list = self.lists[task]
+  if list then
+    trim(self, task, list)
+    return list[list.n]
+  end
+  local guard = self.guards[task]
+  return guard and guard.is_open and guard or nil
+end
+
+local function new_guard(self, task)
+  local guard = setmetatable({ semaphore = self, is_open = true }, guard_mt)
+  local latest = latest_guard(self, task)
+  if not latest then
+    self.guards[task] = guard
+    return guard
+  end
+  local list = self.lists[task] or setmetatable({ latest, n = 1 }, WEAK_VALUES)
+  self.lists[task] = list
+  list.n = list.n + 1
+  list[list.n] = guard
+  return guard
+end
+
+local function release_latest(self, task)
+  local guard = latest_guard(self, task)
+  give_back(self)
+  if guard then guard.is_open = false end
 end
 
 -- ---- the classes ---------------------------------------------------------------
@@ -55,7 +80,8 @@ local function new(class, name, n, opts)
   local label = sync.label("semaphore", own_name)
   local self = setmetatable({
     name = own_name, label = label, value = n,
-    guards = setmetatable({}, { __mode = "k" }),
+    guards = setmetatable({}, { __mode = "kv" }), -- by task
+    lists = setmetatable({}, { __mode = "k" }), -- by task
   }, class)
   -- A task that was closed before it knew of its permit passes it on.
   self.waiters = core.waiters(label, function() give_back(self) end)
@@ -100,9 +126,7 @@ end
 -- @see asyncio.BoundedSemaphore.release
 function Semaphore:release()
   check(self, "release")
-  local guard = self.guards[core.current_task() or self]
-  if guard then shut_guard(self, guard) end
-  give_back(self)
+  release_latest(self, core.current_task() or self)
 end
 
 --- Tells whether no permit is free.
@@ -122,7 +146,9 @@ end
 -- @raise as `Semaphore:release`
 -- @see asyncio.Semaphore.release
 function Guard:release()
-  if shut_guard(self.semaphore, self) then give_back(self.semaphore) end
+  if not self.is_open then return end
+  self.is_open = false
+  give_back(self.semaphore)
 end
 
 guard_mt.__close = Guard.release
