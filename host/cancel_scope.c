@@ -46,9 +46,7 @@ static void start_deadline(Runtime *rt, lua_State *L, CancelScope *cs) {
 // self ... ->
 static void enter(Runtime *rt, lua_State *L, CancelScope *cs) {
   if (!rt->current || L != rt->innermost)
-    error_raise(L, "Error",
-                "no running task: a scope belongs into a task, use "
-                "moonloop.run");
+    wait_raise_no_task(rt, L);
   if (cs->scope.flags & SCOPE_ENTERED)
     error_raise(L, "InvalidStateError", "a CancelScope can be run only once");
   scope_link(rt, L);
@@ -203,6 +201,7 @@ static int l_scope_gc(lua_State *L) {
   if (cs->rt->collecting || cs->rt->closed)
     return 0;
   timer_stop(cs->rt, &cs->timer);
+  scope_drop_message(cs->rt, L, &cs->scope);
   if (cs->scope.flags & SCOPE_DETACHED) // with its generator
     cs->rt->detached--;
   return 0;

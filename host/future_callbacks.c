@@ -18,12 +18,15 @@ static Future *check_self(lua_State *L) {
 
 // ---- running ---------------------------------------------------------------
 
+// Not on L, which may be at the end of its stack or of its C levels.
 static void call_observer(Runtime *rt, lua_State *L, int self) { // observer
+  lua_State *S = rt->scratch;
   lua_pushvalue(L, self);
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+  lua_xmove(L, S, 2);
+  if (lua_pcall(S, 1, 0, 0) == LUA_OK)
     return;
-  report_failure(rt, L, "an observer of a future failed");
-  lua_pop(L, 1);
+  report_failure(rt, S, "an observer of a future failed");
+  lua_pop(S, 1);
 }
 
 void future_run_callbacks(lua_State *L, int self) {

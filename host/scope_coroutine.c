@@ -27,9 +27,20 @@ static void set_innermost(lua_State *L, lua_State *co) {
   lua_rawset(L, -3);
 }
 
+// As push_innermost, past those that were left elsewhere. -> table, scope or
+// nil
+static void push_innermost_open(Runtime *rt, lua_State *L) {
+  CancelScope *cs = push_innermost(rt, L, L);
+  while (cs && cs->scope.flags & SCOPE_LEFT) {
+    lua_getiuservalue(L, -1, SCOPE_OUTER);
+    lua_replace(L, -2);
+    cs = lua_touserdata(L, -1);
+  }
+}
+
 void scope_link(Runtime *rt, lua_State *L) {
   CancelScope *cs = lua_touserdata(L, 1);
-  push_innermost(rt, L, L);
+  push_innermost_open(rt, L);
   lua_setiuservalue(L, 1, SCOPE_OUTER);
   lua_pushvalue(L, 1);
   set_innermost(L, L);

@@ -30,7 +30,7 @@ struct Task {
   int slot;
   int line;   // where it was created, in the function of TASK_CREATOR
   int run_id; // the run it belongs to
-  uint16_t cancelling;
+  uint32_t cancelling;
   uint8_t eager_depth;
   bool started;
   bool doomed;   // to be closed from the loop

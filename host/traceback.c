@@ -10,6 +10,7 @@
 #include "coroutine.h"
 #include "task.h"
 #include "wait.h"
+#include "waiters.h"
 
 enum { FIRST_LINES = 12, LAST_LINES = 10, NAME_DEPTH = 2 };
 
@@ -333,6 +334,11 @@ bool traceback_push_barrier(lua_State *L, lua_State *co, int level) {
     lua_getinfo(co, "Snf", &ar);
     lua_xmove(co, L, 1);
     bool is_c = *ar.what == 'C';
+    if (lua_tocfunction(L, -1) == waiters_l_unyieldable) {
+      lua_getlocal(co, &ar, 1); // it has a name for what it does
+      lua_xmove(co, L, 1);
+      return true;
+    }
     name_function(L);
     const char *name = lua_tostring(L, -1);
     if (!name)

@@ -149,7 +149,7 @@ static moonloop_wait *prepare(Task *t, moonloop_abort_fn abort_fn, void *ud,
   return w;
 }
 
-static int raise_no_task(Runtime *rt, lua_State *L) {
+int wait_raise_no_task(Runtime *rt, lua_State *L) {
   if (rt->current)
     return error_raise(L, "Error",
                        "cannot await in this coroutine: the host does not drive"
@@ -202,7 +202,7 @@ bool wait_is_possible(Runtime *rt, lua_State *L) {
 static Task *check_may_wait(Runtime *rt, lua_State *L) {
   Task *t = rt->current;
   if (!t || L != rt->innermost || rt->undriven)
-    raise_no_task(rt, L);
+    wait_raise_no_task(rt, L);
   if (t->doomed)
     error_raise(L, "Error", "the task is being closed: it cannot await");
   if (!lua_isyieldable(L) || rt->barrier)

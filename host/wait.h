@@ -67,6 +67,9 @@ int wait_take_turn(Runtime *rt, lua_State *L, moonloop_push_fn push);
 // Whether an await would be possible here, cancelled or not.
 bool wait_is_possible(Runtime *rt, lua_State *L);
 
+// Raises that there is no task here, or none that reaches this coroutine.
+int wait_raise_no_task(Runtime *rt, lua_State *L);
+
 // Raises what an await would raise here and now.
 void wait_check(Runtime *rt, lua_State *L);
 

@@ -265,9 +265,9 @@ static int l_may_wait(lua_State *L) {
 }
 
 // Calls `fn(...)` so that it cannot await: what it does is done in one go.
-static int l_unyieldable(lua_State *L) {
-  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-  return lua_gettop(L);
+int waiters_l_unyieldable(lua_State *L) { // what fn ...
+  lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
+  return lua_gettop(L) - 1;
 }
 
 static const luaL_Reg methods[] = {
@@ -284,12 +284,12 @@ static const luaL_Reg meta[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"waiters",           l_waiters          },
-    {"method_beginning",  l_method_beginning },
-    {"unyieldable",       l_unyieldable      },
-    {"may_wait",          l_may_wait         },
-    {"checkpoint_if_due", l_checkpoint_if_due},
-    {NULL,                NULL               },
+    {"waiters",           l_waiters            },
+    {"method_beginning",  l_method_beginning   },
+    {"unyieldable",       waiters_l_unyieldable},
+    {"may_wait",          l_may_wait           },
+    {"checkpoint_if_due", l_checkpoint_if_due  },
+    {NULL,                NULL                 },
 };
 
 void waiters_open(Runtime *rt, lua_State *L) {

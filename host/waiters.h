@@ -6,6 +6,9 @@
 
 #include "runtime.h"
 
+// Of Lua: `core.unyieldable(what, fn, ...)`. An await below it names `what`.
+int waiters_l_unyieldable(lua_State *L);
+
 void waiters_open(Runtime *rt, lua_State *L); // -> adds to the table on top
 
 #endif

@@ -28,9 +28,9 @@ end
 -- @return Barrier
 -- @raise bad argument for another `n`, and for an option that does not exist
 -- @see asyncio.Barrier
-function M.Barrier(n, opts)
+function M.Barrier(...)
+  local name, n = sync.arguments("Barrier", 1, ...)
   n = sync.check_integer(1, "Barrier", n, 1)
-  local name = sync.check_name(2, "Barrier", opts)
   return setmetatable({
     name = name, label = sync.label("barrier", name), parties = n, broken = false,
     waiters = core.waiters(sync.label("barrier", name)),

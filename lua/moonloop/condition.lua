@@ -21,13 +21,10 @@ local Condition = condition_mt.__index
 -- exist
 -- @see asyncio.Condition
 function M.Condition(...)
-  local own, opts = ...
-  local position = 2
-  if sync.is_options(own) and opts == nil then own, opts, position = nil, own, 1 end
+  local name, own = sync.arguments("Condition", 1, ...)
   if own ~= nil and not lock.is_lock(own) then
     options.bad_argument(1, "Condition", "Lock expected, got " .. options.type_name(own))
   end
-  local name = sync.check_name(position, "Condition", opts)
   local label = sync.label("condition", name)
   local self = setmetatable({
     name = name, lock = own or lock.new(name, "the lock of " .. label),
@@ -64,6 +61,16 @@ function Condition:locked()
   return self.lock:locked()
 end
 
+-- What a task was told that never gets the lock again, the next one is told.
+local function take_lock_again(self, guard, was_told)
+  local is_back = false
+  local _ <close> = setmetatable({}, { __close = function()
+    if was_told and not is_back then self.waiters:wake() end
+  end })
+  lock.resume(self.lock, guard)
+  is_back = true
+end
+
 --- Gives the lock back, waits until it is told to go on, and takes the lock
 -- again, also when it is cancelled: that is raised after. Awaits.
 -- @function Condition:wait
@@ -77,7 +84,7 @@ function Condition:wait()
   core.checkpoint_if_due()
   local guard = lock.suspend(self.lock)
   local ok, err = pcall(self.waiters.wait, self.waiters)
-  lock.resume(self.lock, guard)
+  take_lock_again(self, guard, ok)
   if not ok then error(err, 0) end
   return true
 end

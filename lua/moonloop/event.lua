@@ -15,7 +15,7 @@ local Event = event_mt.__index
 -- @raise bad argument for an option that does not exist or of another type
 -- @see asyncio.Event
 function M.Event(opts)
-  local name = sync.check_name(1, "Event", opts)
+  local name = sync.arguments("Event", 0, opts)
   return setmetatable({
     name = name, waiters = core.waiters(sync.label("event", name)), value = false,
   }, event_mt)

@@ -9,9 +9,19 @@ local M = {}
 
 local sentinels = setmetatable({}, { __mode = "k" }) -- coroutine -> innermost sentinel
 
+local function unwatch(held)
+  if held.opener then core.unwatch(held.opener, held.on_opener_end) end
+  held.opener, held.on_opener_end = nil, nil
+end
+
+local function abandon(held)
+  unwatch(held)
+  held:abandon()
+end
+
 local sentinel_mt = {
   __gc = function(self)
-    if self.held then pcall(core.call_soon, nil, self.held.abandon, self.held) end
+    if self.held then pcall(core.call_soon, nil, abandon, self.held) end
   end,
 }
 
@@ -31,8 +41,7 @@ end
 -- `abandon` that has nothing left to do.
 function M.release(held)
   if not held.opener then return end
-  core.unwatch(held.opener, held.on_opener_end)
-  held.opener, held.on_opener_end = nil, nil
+  unwatch(held)
   local co = coroutine.running()
   local sentinel = sentinels[co]
   if sentinel and sentinel.held == held then

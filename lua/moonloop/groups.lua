@@ -46,6 +46,9 @@ local function add_child(self, task, observer)
   self.children[task] = true
   self.count = self.count + 1
   core.watch(task, observer)
+  if self.aborting and self.children[task] then -- it was begun eagerly, and did that
+    task:cancel("the group is shutting down")
+  end
 end
 
 local function remove_child(self, task)
@@ -139,11 +142,12 @@ local function wind_up(self, body_failed)
   if problem ~= nil and not self.scope:owns(problem) then return problem end
 end
 
-local function raise_errors(list, err)
+local function raise_errors(self, list, err)
   if #list == 1 and rawequal(list[1], err) and core.is_error(err, "DeadlockError") then
     error(err, 0)
   end
-  error(errors.group("unhandled errors in a TaskGroup", list), 0)
+  local which = self.name and ('TaskGroup "%s"'):format(self.name) or "a TaskGroup"
+  error(errors.group("unhandled errors in " .. which, list), 0)
 end
 
 local function go_out(self)
@@ -174,7 +178,7 @@ function group_mt:__close(err)
   if self.orphaned then return end
   if late ~= nil then failed, err = true, late end
   local list = list_errors(self, failed, err, place)
-  if #list > 0 then raise_errors(list, err) end
+  if #list > 0 then raise_errors(self, list, err) end
   if late ~= nil then error(late, 0) end
 end
 

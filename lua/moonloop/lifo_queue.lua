@@ -21,6 +21,8 @@ function LifoQueue:store(item)
   self.uncounted = self.uncounted + 1
 end
 
+function LifoQueue:peek() return self.items[self.last] end
+
 function LifoQueue:fetch()
   local last = self.last
   local item = self.items[last]
@@ -35,9 +37,8 @@ end
 -- @return LifoQueue, a Queue
 -- @raise as `Queue`
 -- @see asyncio.LifoQueue
-function M.LifoQueue(maxsize, opts)
-  if sync.is_options(maxsize) and opts == nil then maxsize, opts = nil, maxsize end
-  return queue.new(lifo_mt, "LifoQueue", maxsize, 2, opts)
+function M.LifoQueue(...)
+  return queue.new(lifo_mt, "LifoQueue", sync.arguments("LifoQueue", 1, ...))
 end
 
 return M

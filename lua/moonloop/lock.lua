@@ -13,8 +13,8 @@ local Lock = lock_mt.__index
 
 -- ---- guards --------------------------------------------------------------------
 
-local Guard = {}
-local guard_mt = { __index = Guard, __name = "moonloop.Guard" }
+local guard_mt, check_guard = sync.class "Guard"
+local Guard = guard_mt.__index
 
 -- ---- handing over ----------------------------------------------------------------
 
@@ -78,7 +78,7 @@ end
 -- @raise bad argument for an option that does not exist or of another type
 -- @see asyncio.Lock
 function M.Lock(opts)
-  local name = sync.check_name(1, "Lock", opts)
+  local name = sync.arguments("Lock", 0, opts)
   return M.new(name, sync.label("lock", name))
 end
 
@@ -152,7 +152,12 @@ end
 -- @function Guard:release
 -- @see asyncio.Lock.release
 function Guard:release()
+  check_guard(self, "release")
   if self.lock.guard == self then hand_over(self.lock) end
+end
+
+function Guard:describe()
+  return ("%s, %s"):format(self.lock.label, self.lock.guard == self and "held" or "released")
 end
 
 guard_mt.__close = Guard.release

@@ -14,10 +14,19 @@ local M = {}
 local priority_mt = queue.subclass "PriorityQueue"
 local PriorityQueue = priority_mt.__index
 
--- By the name that an error gives to it: comparing cannot await.
-local comparing_in_priority_queue = core.unyieldable
-
 local function is_less(a, b) return a < b end
+
+-- Lets one of the functions below compare, which cannot await meanwhile. Where
+-- items cannot be compared, the message says what to do about it.
+local function compare(self, find, ...)
+  local ok, found = pcall(core.unyieldable, "the comparison of a PriorityQueue", find, self, ...)
+  if ok then return found end
+  if self.less == is_less and type(found) == "string" then
+    found = ("%s%s: %s; give it a function that compares items"):format(core.caller(), self.label,
+      found:match("attempt to compare.*") or found)
+  end
+  error(found, 0)
+end
 
 -- Whether item `a`, which came as number `m`, goes before `b` with number `n`.
 local function goes_before(less, a, m, b, n)
@@ -57,7 +66,7 @@ local function find_down(self)
 end
 
 local function insert(self, item, number)
-  local place = comparing_in_priority_queue(find_up, self, item, number)
+  local place = compare(self, find_up, item, number)
   local items, numbers, at = self.items, self.numbers, self.last + 1
   while at > place do
     local parent = at // 2
@@ -92,9 +101,11 @@ local function fetch_returned(self)
   return item
 end
 
+function PriorityQueue:peek() return self.items[math.min(self.first, 1)] end
+
 function PriorityQueue:fetch()
   if self.first < 1 then return fetch_returned(self) end
-  local way = comparing_in_priority_queue(find_down, self)
+  local way = compare(self, find_down)
   local items, numbers, last = self.items, self.numbers, self.last
   local first, place = items[1], 1
   for _, child in ipairs(way) do
@@ -113,7 +124,7 @@ function PriorityQueue:admit()
     local waits, item = self.putters:peek()
     if not waits then return end
     local ok, err = pcall(self.store, self, item)
-    self.putters:wake(ok, err)
+    self.putters:wake(ok, not ok, err)
     if ok then return end
   end
 end
@@ -133,14 +144,9 @@ end
 -- @raise as `Queue`
 -- @see asyncio.PriorityQueue
 function M.PriorityQueue(...)
-  local maxsize, less, opts = ...
-  local position = 3
-  if opts == nil and sync.is_options(less) then less, opts, position = nil, less, 2 end
-  if less == nil and opts == nil and sync.is_options(maxsize) then
-    maxsize, opts, position = nil, maxsize, 1
-  end
+  local name, maxsize, less = sync.arguments("PriorityQueue", 2, ...)
   if less ~= nil then options.check_callable(2, "PriorityQueue", less) end
-  local self = queue.new(priority_mt, "PriorityQueue", maxsize, position, opts)
+  local self = queue.new(priority_mt, "PriorityQueue", name, maxsize)
   self.less = less or is_less
   return self
 end

@@ -29,15 +29,17 @@ local function empty_ring(mask)
   return ring
 end
 
--- From how many items on `put` looks closer: no room in the ring or in the queue.
-local function set_limit(self)
-  self.limit = self.is_shut and -1 or math.min(self.mask + 1, self.bound)
+-- From how many items on `put` and `get` look closer: no room in the ring or in the
+-- queue, or tasks that wait for some. Always so in the other classes.
+local function set_limits(self)
+  self.put_limit = self.is_shut and -1 or math.min(self.mask + 1, self.bound)
+  self.get_limit = self.bound
 end
 
 function Queue:drop()
   self.items, self.mask = empty_ring(FIRST_MASK), FIRST_MASK
   self.first = self.last + 1
-  set_limit(self)
+  set_limits(self)
 end
 
 local function grow(self)
@@ -48,7 +50,7 @@ local function grow(self)
     bigger[number & bigger_mask] = items[number & mask]
   end
   self.items, self.mask = bigger, bigger_mask
-  set_limit(self)
+  set_limits(self)
 end
 
 function Queue:store(item)
@@ -57,6 +59,8 @@ function Queue:store(item)
   self.items[last & self.mask] = item
   self.last = last
 end
+
+function Queue:peek() return self.items[self.first & self.mask] end
 
 function Queue:fetch()
   local first, items = self.first, self.items
@@ -100,14 +104,13 @@ local function take_back(self, has_item, item)
   if not self.getters:wake(true, item) then self:unfetch(item) end
 end
 
---- Makes a queue of a class; `opts` is argument `position` of the call of `name`.
-function M.new(class, name, maxsize, position, opts)
-  maxsize = sync.check_integer(1, name, maxsize == nil and 0 or maxsize, math.mininteger)
-  local own_name = sync.check_name(position, name, opts)
-  local label = sync.label("queue", own_name)
+--- Makes a queue of a class.
+function M.new(class, class_name, name, maxsize)
+  maxsize = sync.check_integer(1, class_name, maxsize == nil and 0 or maxsize, math.mininteger)
+  local label = sync.label("queue", name)
   local self = setmetatable({
-    name = own_name, label = label, maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
-    full_others = maxsize - 1,
+    name = name, label = label, maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
+    put_limit = -1, get_limit = -1,
     first = 1, last = 0, uncounted = 0, finished = 0, is_shut = false,
     putters = core.waiters("put to " .. label), joiners = core.waiters("join of " .. label),
   }, class)
@@ -123,9 +126,8 @@ end
 -- @return Queue
 -- @raise bad argument for another `maxsize`, and for an option that does not exist
 -- @see asyncio.Queue
-function M.Queue(maxsize, opts)
-  if sync.is_options(maxsize) and opts == nil then maxsize, opts = nil, maxsize end
-  return M.new(queue_mt, "Queue", maxsize, 2, opts)
+function M.Queue(...)
+  return M.new(queue_mt, "Queue", sync.arguments("Queue", 1, ...))
 end
 
 -- ---- putting ---------------------------------------------------------------------------
@@ -146,9 +148,9 @@ end
 local function put_slowly(self, item)
   if self.is_shut then raise_shut(self) end
   if count(self) < self.bound then return accept(self, item) end
-  local is_in, err = self.putters:wait(item)
+  local is_in, is_refused, err = self.putters:wait(item)
   if is_in then return end
-  if err ~= nil then error(err, 0) end
+  if is_refused then error(err, 0) end
   raise_shut(self)
 end
 
@@ -162,7 +164,7 @@ function Queue:put(item)
   begin(self)
   local last = self.last + 1
   local size = last - self.first
-  if size == 0 or size >= self.limit then return put_slowly(self, item) end
+  if size == 0 or size >= self.put_limit then return put_slowly(self, item) end
   self.items[last & self.mask] = item -- as `store`, without a call
   self.last = last
 end
@@ -212,8 +214,8 @@ end
 function Queue:get()
   begin(self)
   local first = self.first
-  local others = self.last - first -- beside the first one
-  if others < 0 or others == self.full_others then return get_slowly(self) end
+  local size = self.last - first + 1
+  if size == 0 or size >= self.get_limit then return get_slowly(self) end
   local items, place = self.items, first & self.mask
   local item = items[place] -- as `fetch`, without a call
   items[place] = false
@@ -252,20 +254,22 @@ function Queue:get_nowait()
   core.raise("QueueEmpty", ("%s is empty"):format(self.label))
 end
 
-local function next_item(self)
-  begin(self)
-  local has_item, item = true
-  if count(self) > 0 then
-    item = take(self)
-  elseif self.is_shut then
-    return nil
-  else
-    has_item, item = self.getters:wait()
-  end
-  if not has_item or item ~= nil then return item end
-  take_back(self, true, nil)
+local function raise_nil_item(self)
   core.raise("Error", ("%s: the next item is nil, which would end the loop; use get")
     :format(self.label))
+end
+
+local function next_item(self)
+  begin(self)
+  if count(self) > 0 then
+    if self:peek() == nil then raise_nil_item(self) end
+    return take(self)
+  end
+  if self.is_shut then return nil end
+  local has_item, item = self.getters:wait()
+  if not has_item or item ~= nil then return item end
+  take_back(self, true, nil)
+  raise_nil_item(self)
 end
 
 --- Iterates over the items as they come, until the queue is shut down and empty.
@@ -338,7 +342,7 @@ function Queue:shutdown(immediate)
   check(self, "shutdown")
   if immediate ~= nil then options.check_type(1, "shutdown", immediate, "boolean") end
   self.is_shut = true
-  self.limit = -1
+  self.put_limit = -1
   self.putters:wake_all(false)
   self.getters:wake_all(false)
   if not immediate then return end

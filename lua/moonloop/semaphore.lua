@@ -21,8 +21,8 @@ local function give_back(self)
   if not self.waiters:wake() then self.value = self.value + 1 end
 end
 
-local Guard = {}
-local guard_mt = { __index = Guard, __name = "moonloop.Guard" }
+local guard_mt, check_guard = sync.class "Guard"
+local Guard = guard_mt.__index
 
 -- An explicit release stands for the latest guard that its task has open. Guards
 -- are known weakly, for a task may take permits for ever and drop the guards while
@@ -72,14 +72,12 @@ end
 
 -- ---- the classes ---------------------------------------------------------------
 
-local function new(class, name, n, opts)
-  local position = 2
-  if sync.is_options(n) and opts == nil then n, opts, position = nil, n, 1 end
-  n = sync.check_integer(1, name, n == nil and 1 or n, 0)
-  local own_name = sync.check_name(position, name, opts)
-  local label = sync.label("semaphore", own_name)
+local function new(class, class_name, ...)
+  local name, n = sync.arguments(class_name, 1, ...)
+  n = sync.check_integer(1, class_name, n == nil and 1 or n, 0)
+  local label = sync.label("semaphore", name)
   local self = setmetatable({
-    name = own_name, label = label, value = n,
+    name = name, label = label, value = n,
     guards = setmetatable({}, { __mode = "kv" }), -- by task
     lists = setmetatable({}, { __mode = "k" }), -- by task
   }, class)
@@ -94,7 +92,7 @@ end
 -- @return Semaphore
 -- @raise bad argument for another `n`, and for an option that does not exist
 -- @see asyncio.Semaphore
-function M.Semaphore(n, opts) return new(semaphore_mt, "Semaphore", n, opts) end
+function M.Semaphore(...) return new(semaphore_mt, "Semaphore", ...) end
 
 --- Makes a semaphore that never has more permits than it began with.
 -- @param[opt=1] n integer, how many permits there are, 0 or more
@@ -102,8 +100,8 @@ function M.Semaphore(n, opts) return new(semaphore_mt, "Semaphore", n, opts) end
 -- @return BoundedSemaphore, a Semaphore
 -- @raise as `Semaphore`
 -- @see asyncio.BoundedSemaphore
-function M.BoundedSemaphore(n, opts)
-  local self = new(bounded_mt, "BoundedSemaphore", n, opts)
+function M.BoundedSemaphore(...)
+  local self = new(bounded_mt, "BoundedSemaphore", ...)
   self.bound = self.value
   return self
 end
@@ -146,9 +144,14 @@ end
 -- @raise as `Semaphore:release`
 -- @see asyncio.Semaphore.release
 function Guard:release()
+  check_guard(self, "release")
   if not self.is_open then return end
   self.is_open = false
   give_back(self.semaphore)
+end
+
+function Guard:describe()
+  return ("%s, %s"):format(self.semaphore.label, self.is_open and "held" or "released")
 end
 
 guard_mt.__close = Guard.release

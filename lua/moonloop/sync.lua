@@ -32,15 +32,20 @@ function M.class(name, parent)
   return class, check, core.method_beginning(name, class, class.kinds)
 end
 
---- Gives the name in an options table, which is argument `position` of the user's
--- call; it is nil where there is none.
-function M.check_name(position, name, opts)
-  return options.check(position, name, opts, OPTIONS).name
+local function is_options(value)
+  return type(value) == "table" and getmetatable(value) == nil
 end
 
---- Whether an argument is a table of options rather than what comes before it.
-function M.is_options(value)
-  return type(value) == "table" and getmetatable(value) == nil
+--- Takes the table of options off the arguments of a constructor: it is the last
+-- one given, `n` others at most come before it.
+-- @return the option `name` or nil, the other arguments
+function M.arguments(constructor, n, ...)
+  local args, position = { ... }, n + 1
+  while position > 1 and args[position] == nil do position = position - 1 end
+  if position <= n and not is_options(args[position]) then position = n + 1 end
+  local name = options.check(position, constructor, args[position], OPTIONS).name
+  args[position] = nil
+  return name, table.unpack(args, 1, n)
 end
 
 --- Gives "lock "db"", or "a lock" where it has no name.
