@@ -41,8 +41,10 @@ static bool drain_once(Runtime *rt, unsigned *done, double *end) {
   for (size_t left = rt->ready.count; left > 0 && rt->ready.head; left--) {
     Ready *node = pop(&rt->ready);
     node->run(rt, node);
-    if (++*done % LOOK_AT_CLOCK_EVERY != 0)
+    // A task that has used up its budget has run for long.
+    if (++*done % LOOK_AT_CLOCK_EVERY != 0 && rt->budget > 0)
       continue;
+    rt->budget = AWAIT_BUDGET;
     // The first look only starts the clock: short bites never read it.
     if (*end == 0)
       *end = clock_real() + BITE_SECONDS;

@@ -344,7 +344,7 @@ end
 -- @see asyncio.Future
 function M.wrap(fn)
   options.check_callable(1, "wrap", fn)
-  core.check()
+  core.checkpoint_if_due()
   local self = new_wrapping()
   local undo = fn(self.resolve, self.reject)
   if undo ~= nil and not options.is_callable(undo) then
