@@ -86,7 +86,7 @@ static int finish_run(lua_State *L, int status, lua_KContext ctx) {
 // @raise what `fn` raises; InvalidStateError when it was run before; Error
 // outside a task
 // @see trio.CancelScope
-static int l_scope_run(lua_State *L) {
+int scope_l_run(lua_State *L) {
   CancelScope *cs = check_scope(L);
   handle_check_callable(L, 2);
   enter(cs->rt, L, cs);
@@ -230,7 +230,7 @@ static int l_cancel_scope(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"run",     l_scope_run    },
+    {"run",     scope_l_run    },
     {"cancel",  l_scope_cancel },
     {"enter",   l_scope_enter  },
     {"leave",   l_scope_leave  },

@@ -87,16 +87,22 @@ lua_State *coroutine_inner(lua_State *co) {
   return inner && inner != co && wait_is_parked(inner) ? inner : NULL;
 }
 
+static int reset(Runtime *rt, lua_State *co) {
+  lua_State *outer = rt->innermost, *closing = rt->closing;
+  rt->innermost = rt->closing = co;
+  int status = lua_resetthread(co);
+  rt->innermost = outer;
+  rt->closing = closing;
+  return status;
+}
+
 int coroutine_close_chain(Runtime *rt, lua_State *co) {
   lua_State *inner = coroutine_inner(co);
   if (inner) {
     coroutine_close_chain(rt, inner);
     lua_settop(inner, 0);
   }
-  lua_State *outer = rt->innermost;
-  rt->innermost = co;
-  int status = lua_resetthread(co);
-  rt->innermost = outer;
+  int status = reset(rt, co);
   scope_end_coroutine(rt, co);
   return status;
 }
@@ -354,11 +360,9 @@ static int l_status(lua_State *L) {
 }
 
 static int close_inner(Runtime *rt, lua_State *L, lua_State *co) {
-  lua_State *outer = rt->innermost, *barrier = rt->barrier;
-  rt->innermost = co;
+  lua_State *barrier = rt->barrier;
   rt->barrier = L; // what is closed from here cannot await
-  int status = lua_resetthread(co);
-  rt->innermost = outer;
+  int status = reset(rt, co);
   rt->barrier = barrier;
   if (rt->detached > 0)
     scope_end_coroutine(rt, co);

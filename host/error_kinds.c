@@ -174,12 +174,14 @@ static void new_class(lua_State *L, const char *name) {
   lua_setfield(L, -2, "__index");
   lua_pushstring(L, name);
   lua_setfield(L, -2, "__name");
-  lua_pushcfunction(L, l_tostring);
-  lua_setfield(L, -2, "__tostring");
   if (lua_istable(L, parent)) {
     lua_pushvalue(L, parent);
     lua_setmetatable(L, -2);
+    lua_getfield(L, parent, "__tostring");
+  } else {
+    lua_pushcfunction(L, l_tostring);
   }
+  lua_setfield(L, -2, "__tostring");
   lua_rawgetp(L, LUA_REGISTRYINDEX, &KINDS_KEY);
   lua_pushvalue(L, -2);
   lua_setfield(L, -2, name);

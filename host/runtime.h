@@ -54,6 +54,7 @@ struct moonloop_runtime {
   lua_State *barrier;     // one of those that cannot yield, or NULL
   Task *current;          // task that runs now
   bool undriven;          // somebody else resumed the coroutine that runs
+  lua_State *closing;     // coroutine that is being closed, or NULL
   lua_State *parked;      // coroutine that an await has just parked
   Task *delivering;       // task whose wait is being ended by a resume
   Task *until;            // task whose end makes the run return

@@ -95,7 +95,10 @@ void scope_end_coroutine(Runtime *rt, lua_State *co);
 
 void scope_open_coroutines(Runtime *rt, lua_State *L);
 
-// -> add to the table on top
+// `CancelScope:run`, which an await passes through.
+int scope_l_run(lua_State *L);
+
+// -> adds to the table on top
 void scope_open(Runtime *rt, lua_State *L);
 
 #endif

@@ -174,6 +174,8 @@ void scope_detach(Runtime *rt, lua_State *co) {
   Scope *inner = t->scope, *bottom = inner;
   for (;; bottom = bottom->parent) {
     bottom->task = NULL;
+    // It can wake nobody meanwhile.
+    timer_set_weak(rt, &((CancelScope *)bottom)->timer, true);
     if (!bottom->parent || bottom->parent->co != co)
       break;
   }
@@ -194,6 +196,7 @@ void scope_attach(Runtime *rt, lua_State *L, lua_State *co) {
   Scope *bottom = &cs->scope;
   for (;; bottom = bottom->parent) {
     bottom->task = t;
+    timer_set_weak(rt, &((CancelScope *)bottom)->timer, false);
     if (!bottom->parent)
       break;
   }

@@ -124,6 +124,16 @@ void timer_stop(Runtime *rt, Timer *t) {
   update_hold(rt);
 }
 
+void timer_set_weak(Runtime *rt, Timer *t, bool weak) {
+  if (t->weak == weak)
+    return;
+  t->weak = weak;
+  if (!timer_is_active(t))
+    return;
+  rt->timers.weak += weak ? 1 : -1;
+  update_hold(rt);
+}
+
 double timer_when(Runtime *rt, const Timer *t) {
   return rt->timers.entries[t->index].when;
 }

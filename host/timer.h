@@ -54,6 +54,7 @@ double clock_real(void);
 // Starts a timer that fires at `when`. Raises in L when memory is out.
 void timer_start(Runtime *rt, lua_State *L, Timer *t, double when);
 void timer_stop(Runtime *rt, Timer *t);
+void timer_set_weak(Runtime *rt, Timer *t, bool weak);
 double timer_when(Runtime *rt, const Timer *t);
 
 static inline bool timer_is_active(const Timer *t) { return t->index != 0; }

@@ -8,13 +8,14 @@
 #include <string.h>
 
 #include "coroutine.h"
+#include "scope.h"
 #include "task.h"
 #include "wait.h"
 #include "waiters.h"
 
 enum { FIRST_LINES = 12, LAST_LINES = 10, NAME_DEPTH = 2 };
 
-static const char NAMES_KEY; // registry: function -> its name, or false
+static const char NAMES_KEY; // registry: function -> its name, or false; weak
 
 // ---- names of functions ----------------------------------------------------
 
@@ -74,6 +75,10 @@ static void name_function(lua_State *L) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &NAMES_KEY) != LUA_TTABLE) {
     lua_pop(L, 1);
     lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &NAMES_KEY);
   }
@@ -334,6 +339,10 @@ bool traceback_push_barrier(lua_State *L, lua_State *co, int level) {
     lua_getinfo(co, "Snf", &ar);
     lua_xmove(co, L, 1);
     bool is_c = *ar.what == 'C';
+    if (lua_tocfunction(L, -1) == scope_l_run) {
+      lua_pop(L, 1);
+      continue;
+    }
     if (lua_tocfunction(L, -1) == waiters_l_unyieldable) {
       lua_getlocal(co, &ar, 1); // it has a name for what it does
       lua_xmove(co, L, 1);

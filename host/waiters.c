@@ -264,6 +264,14 @@ static int l_may_wait(lua_State *L) {
   return 1;
 }
 
+// Whether the coroutine that runs is being closed: what it still does has to be
+// done without waiting.
+static int l_is_closing(lua_State *L) {
+  Runtime *rt = runtime_upvalue(L);
+  lua_pushboolean(L, rt->closing == L || (rt->current && rt->current->doomed));
+  return 1;
+}
+
 // Calls `fn(...)` so that it cannot await: what it does is done in one go.
 int waiters_l_unyieldable(lua_State *L) { // what fn ...
   lua_call(L, lua_gettop(L) - 2, LUA_MULTRET);
@@ -285,6 +293,7 @@ static const luaL_Reg meta[] = {
 
 static const luaL_Reg functions[] = {
     {"waiters",           l_waiters            },
+    {"is_closing",        l_is_closing         },
     {"method_beginning",  l_method_beginning   },
     {"unyieldable",       waiters_l_unyieldable},
     {"may_wait",          l_may_wait           },

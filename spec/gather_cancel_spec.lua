@@ -233,16 +233,20 @@ describe("gather whose result and cancellation come in one turn", function()
     assert.equal("item", child:result())
   end)
 
-  it("raises it also when the last one cancels the caller before it ends", function()
-    local task
-    task = create_task(function()
-      gather(function()
-        task:cancel()
-        return "item"
-      end)
-    end)
+  it("returns what only its own functions have, the cancellation follows", function()
+    local queue, list = moonloop.Queue(), {}
+    local task = noting(list, function() return queue:get() end)
+    task:cancel()
+    queue:put_nowait("left")
     tasks.outcome(task)
-    assert.is_true(task:cancelled())
+    assert.same({}, list)
+    assert.equal("left", queue:get())
+
+    task = noting(list, function() return queue:get() end)
+    queue:put_nowait("item") -- handed over to the function, whose gather is cancelled
+    task:cancel()
+    tasks.outcome(task)
+    assert.same({ "item", "CancelledError" }, list)
   end)
 
   it("obeys the order of a deadline and a result of the same time", function()

@@ -31,14 +31,14 @@ end
 function M.Barrier(...)
   local name, n = sync.arguments("Barrier", 1, ...)
   n = sync.check_integer(1, "Barrier", n, 1)
+  local label = sync.label("barrier", name)
   return setmetatable({
-    name = name, label = sync.label("barrier", name), parties = n, broken = false,
-    waiters = core.waiters(sync.label("barrier", name)),
+    name = name, label = label, parties = n, broken = false, waiters = core.waiters(label),
   }, barrier_mt)
 end
 
-local function raise_broken(self)
-  core.raise("BrokenBarrierError", ("%s is broken"):format(self.label))
+local function raise_broken(self, how)
+  core.raise("BrokenBarrierError", ("%s %s"):format(self.label, how))
 end
 
 local function release_all(self)
@@ -55,9 +55,10 @@ end
 -- @see asyncio.Barrier.wait
 function Barrier:wait()
   begin(self)
-  if self.broken then raise_broken(self) end
+  if self.broken then raise_broken(self, "is broken") end
   if #self.waiters == self.parties - 1 then return release_all(self) end
-  return self.waiters:wait() or raise_broken(self)
+  local place, how = self.waiters:wait()
+  return place or raise_broken(self, how)
 end
 
 --- Makes it empty and whole again; those who wait get a BrokenBarrierError.
@@ -66,7 +67,7 @@ end
 function Barrier:reset()
   check(self, "reset")
   self.broken = false
-  self.waiters:wake_all()
+  self.waiters:wake_all(nil, "was reset")
 end
 
 --- Breaks it: those who wait and those who come get a BrokenBarrierError.
@@ -75,10 +76,10 @@ end
 function Barrier:abort()
   check(self, "abort")
   self.broken = true
-  self.waiters:wake_all()
+  self.waiters:wake_all(nil, "is broken")
 end
 
-function Barrier:describe()
+function barrier_mt.describe(self)
   return ("%d of %d waiting%s"):format(#self.waiters, self.parties,
     self.broken and ", broken" or "")
 end

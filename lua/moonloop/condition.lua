@@ -134,8 +134,8 @@ function Condition:notify_all()
   wake(self, #self.waiters)
 end
 
-function Condition:describe()
-  return ("%d waiting; lock %s"):format(#self.waiters, self.lock:describe())
+function condition_mt.describe(self)
+  return ("%d waiting; lock %s"):format(#self.waiters, lock.describe(self.lock))
 end
 
 return M

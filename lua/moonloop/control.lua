@@ -38,7 +38,7 @@ local function gather_all(list, n, return_exceptions)
     failed = future
     return true
   end)
-  while crowd.left > 0 and not failed do crowd.waiters:wait() end
+  crowd:wait_until(function() return failed end, crowd.has_succeeded)
   if not failed then return results_of(crowd, return_exceptions and outcome or first_value) end
   crowd:finish()
   crowd:drop_errors()
@@ -57,7 +57,7 @@ local function options_in(list)
 end
 
 local function gather_list(list, opts)
-  local n = crowds.check_list(1, "gather", list)
+  local n = crowds.check_list(1, "gather", list, true)
   local flag = options_in(list).return_exceptions
   opts = options.check(2, "gather", opts, GATHER_OPTIONS)
   if flag == nil then flag = opts.return_exceptions end
@@ -107,13 +107,14 @@ local function split_by_done(crowd)
   return done, pending
 end
 
-local function wait_until(crowd, is_over, timeout)
-  local function wait()
-    while not is_over() do crowd.waiters:wait() end
-  end
-  if not timeout then return wait() end
+local function wait_until(crowd, is_over)
+  while not is_over() do crowd.waiters:wait() end
+end
+
+local function wait_in_time(crowd, is_over, timeout)
+  if not timeout then return wait_until(crowd, is_over) end
   if timeout <= 0 and not is_over() then core.sleep(0) end -- what is ready ends
-  core.cancel_scope(core.time() + timeout):run(wait)
+  core.cancel_scope(core.time() + timeout):run(wait_until, crowd, is_over)
 end
 
 local function check_timeout(name, opts)
@@ -150,7 +151,7 @@ function M.wait(list, opts)
     return over
   end)
   local _ <close> = setmetatable({}, { __close = function() crowd:unwatch() end })
-  wait_until(crowd, function() return over end, opts.timeout)
+  wait_in_time(crowd, function() return over end, opts.timeout)
   return split_by_done(crowd)
 end
 
@@ -159,11 +160,15 @@ end
 local Completion = {} -- the state of one loop
 local completion_mt = { __index = Completion }
 
+-- Several tasks may draw from one loop, so it may be over while one waits.
 local function wait_for_one(self)
-  while self.first > #self.done do self.crowd.waiters:wait() end
+  while self.first > #self.done and self.first <= #self.crowd.members do
+    self.crowd.waiters:wait()
+  end
 end
 
-local function wait_in_time(self)
+local function wait_for_next(self)
+  if self.first <= #self.done then return end
   if not self.deadline then return wait_for_one(self) end
   if core.cancel_scope(self.deadline):run(wait_for_one, self) then return end
   core.raise("TimeoutError", ("as_completed: %d of %d not done after %s"):format(
@@ -172,8 +177,8 @@ end
 
 local function next_done(self)
   core.checkpoint_if_due()
+  wait_for_next(self)
   if self.first > #self.crowd.members then return nil end
-  if self.first > #self.done then wait_in_time(self) end
   local future = self.done[self.first]
   self.done[self.first] = false
   self.first = self.first + 1
@@ -242,7 +247,8 @@ function M.race(list)
     if not winner and not core.has_failed(future) then winner = future end
     return winner ~= nil
   end)
-  while crowd.left > 0 and not winner do crowd.waiters:wait() end
+  local function has_winner() return winner ~= nil end
+  crowd:wait_until(has_winner, has_winner)
   if not winner then error(errors.group("every one in the race failed", errors_of(crowd)), 0) end
   crowd:finish()
   crowd:drop_errors()
@@ -251,30 +257,46 @@ end
 
 -- ---- wait_for ------------------------------------------------------------------------
 
-local function wait_until_done(crowd)
-  while crowd.left > 0 do crowd.waiters:wait() end
+local function raise_timed_out(seconds)
+  core.raise("TimeoutError", "wait_for: timed out after " .. options.seconds(seconds))
+end
+
+local function values_in_time(seconds, in_time, ...)
+  if in_time then return ... end
+  raise_timed_out(seconds)
+end
+
+-- In this task: what it acquires is the caller's, and what it has in the turn in
+-- which it is cancelled is not lost in between.
+local function call_for(fn, seconds)
+  core.checkpoint_if_due()
+  if not seconds then return fn() end
+  if seconds <= 0 then raise_timed_out(seconds) end
+  return values_in_time(seconds, core.cancel_scope(core.time() + seconds):run(fn))
 end
 
 local function not_yet() return false end
 
--- What a function has returned is returned here even when this call is cancelled
--- meanwhile, for nobody else has it.
-local function wait_or_cancel(crowd, seconds)
-  local scope = core.cancel_scope(seconds and core.time() + seconds)
-  local ok, in_time = pcall(scope.run, scope, wait_until_done, crowd)
-  local future = crowd.futures[1]
-  if ok and future:done() then return true end
-  crowd:finish()
-  if not ok and (future:cancelled() or not crowd.own[1]
-    or not core.is_error(in_time, "CancelledError")) then
-    error(in_time, 0)
+local function await_for(future, seconds)
+  local crowd <close> = crowds.new({ future }, 1, "wait_for", OWNS_ALL)
+  crowd:watch(not_yet)
+  if not seconds then
+    crowd:wait_until(not_yet, not_yet)
+  elseif not future:done() then
+    core.cancel_scope(core.time() + seconds):run(wait_until, crowd, function()
+      return crowd.left == 0
+    end)
   end
-  return not future:cancelled()
+  if not future:done() then
+    crowd:finish()
+    if future:cancelled() then raise_timed_out(seconds) end
+  end
+  return future:result()
 end
 
 --- Waits for an awaitable, for `seconds` at most; then it is cancelled and waited
 -- for. Should it return or fail all the same, that is the outcome. Cancelling
--- the call cancels it too. Awaits.
+-- the call cancels it too. A function is called in this task. Awaits.
 -- @param aw Future, Task or function
 -- @param seconds number, or nil for no limit
 -- @return its values
@@ -283,12 +305,8 @@ end
 function M.wait_for(aw, seconds)
   crowds.check_awaitable(1, "wait_for", aw)
   if seconds ~= nil then options.check_seconds(2, "wait_for", seconds) end
-  local crowd <close> = crowds.new({ aw }, 1, "wait_for", OWNS_ALL)
-  crowd:watch(not_yet)
-  if not wait_or_cancel(crowd, seconds) then
-    core.raise("TimeoutError", "wait_for: timed out after " .. options.seconds(seconds))
-  end
-  return crowd.futures[1]:result()
+  if not core.isfuture(aw) then return call_for(aw, seconds) end
+  return await_for(aw, seconds)
 end
 
 -- ---- wrap ------------------------------------------------------------------------------
@@ -299,7 +317,8 @@ local wrapping_mt = {
   __close = function(self)
     local undo = self.undo
     self.undo = nil
-    if undo and not self.is_answered then undo() end
+    if not undo or self.is_answered then return end
+    if core.may_wait() then core.cancel_scope(nil, true):run(undo) else undo() end
   end,
 }
 
@@ -338,7 +357,8 @@ end
 -- `resolve(...)` ends the waiting with values, `reject(e)` with an error; the
 -- first of the two counts, later ones are ignored. Awaits.
 -- @param fn function, or anything that can be called; a function that it returns
--- is called when the waiting ends otherwise: by cancellation above all
+-- is called when the waiting ends otherwise, by cancellation above all; it may
+-- await, shielded
 -- @return what `resolve` was given
 -- @raise what `reject` was given; what `fn` raises; see Awaiting functions
 -- @see asyncio.Future

@@ -23,12 +23,23 @@ function M.check_awaitable(position, name, value)
   options.bad_argument(position, name, EXPECTED:format(options.type_name(value)))
 end
 
---- Raises unless `list` is a list of awaitables. Returns how many there are.
-function M.check_list(position, name, list)
+local function refuse_options(position, name, list)
+  for key in pairs(list) do
+    if type(key) == "string" and key ~= "n" then
+      options.bad_argument(position, name,
+        ("field '%s' in the list; options come in a table of their own"):format(key))
+    end
+  end
+end
+
+--- Raises unless `list` is a list of awaitables, and, unless it `may_have_options`,
+-- nothing else. Returns how many there are.
+function M.check_list(position, name, list, may_have_options)
   if type(list) ~= "table" or options.is_callable(list) then
     options.bad_argument(position, name, "list of awaitables expected, got "
       .. options.type_name(list))
   end
+  if not may_have_options then refuse_options(position, name, list) end
   local n = math.tointeger(list.n)
   if not n or n < 0 then n = #list end
   for i = 1, n do
@@ -58,14 +69,17 @@ end
 -- Before any task is made of a function: raises what an await raises. What the
 -- call would have cancelled is cancelled then.
 local function checkpoint(list, n, owns_all)
-  local ok, err = pcall(core.checkpoint_if_due)
-  if ok then return end
-  local futures = {}
-  for i = 1, owns_all and n or 0 do
-    if core.isfuture(list[i]) then futures[#futures + 1] = list[i] end
-  end
-  M.finish(futures)
-  error(err, 0)
+  local passed = false
+  local _ <close> = setmetatable({}, { __close = function()
+    if passed or not owns_all then return end
+    local futures = {}
+    for i = 1, n do
+      if core.isfuture(list[i]) then futures[#futures + 1] = list[i] end
+    end
+    M.finish(futures)
+  end })
+  core.checkpoint_if_due()
+  passed = true
 end
 
 -- ---- the crowd -----------------------------------------------------------------
@@ -120,9 +134,33 @@ end
 function Crowd:watch(each)
   self.observer = function(future)
     self.left = self.left - 1
-    if each(future) or self.left == 0 then self.waiters:wake_all() end
+    if self.left == 0 then self.waiters:wake_all() end -- first, for it needs no memory
+    if each(future) then self.waiters:wake_all() end
   end
   for _, future in ipairs(self.members) do core.watch(future, self.observer) end
+end
+
+local function wait_until(self, is_decided)
+  while self.left > 0 and not is_decided() do self.waiters:wait() end
+end
+
+--- Whether all have ended with a result.
+function Crowd:has_succeeded()
+  for _, future in ipairs(self.members) do
+    if not future:done() or core.has_failed(future) then return false end
+  end
+  return true
+end
+
+--- Waits until none is left, or `is_decided()`. When that is cancelled all are, and
+-- waited for; where `has_result()` all the same, and it is of a task that was made
+-- here, so that nobody else has it, the waiting ends well. Awaits.
+function Crowd:wait_until(is_decided, has_result)
+  local ok, err = pcall(wait_until, self, is_decided)
+  if ok then return end
+  self:finish()
+  if core.is_error(err, "CancelledError") and self.own[1] and has_result(self) then return end
+  error(err, 0)
 end
 
 --- Ends the watching of those that have not ended.
@@ -136,8 +174,9 @@ end
 function Crowd:finish() M.finish(self.owned) end
 
 --- For a to-be-closed variable: a block that is left early leaves nobody behind.
+-- There is no error either where the task is closed by force; it cannot wait then.
 function crowd_mt:__close(err)
-  if err == nil then return end
+  if err == nil and core.may_wait() then return end
   self:finish()
   self:drop_errors()
 end

@@ -58,7 +58,7 @@ function Event:wait()
   return true
 end
 
-function Event:describe()
+function event_mt.describe(self)
   return ("%s, %d waiting"):format(self.value and "set" or "not set", #self.waiters)
 end
 

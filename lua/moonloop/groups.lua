@@ -51,6 +51,7 @@ local function add_child(self, task, observer)
   end
 end
 
+-- First of all what wakes who waits for the children: it needs no memory.
 local function remove_child(self, task)
   self.children[task] = nil
   self.count = self.count - 1
@@ -65,16 +66,13 @@ local function cancel_children(self, message)
 end
 
 local function on_child_end(self, task)
-  local failed = core.has_failed(task) and not task:cancelled()
-  if failed and not self.orphaned then
-    core.take(task)
-    self.failed[#self.failed + 1] = task
-    if not self.aborting then
-      self.scope:cancel("a task of the group failed")
-      cancel_children(self, "another task of the group failed")
-    end
-  end
   remove_child(self, task)
+  if self.orphaned or not core.has_failed(task) or task:cancelled() then return end
+  self.failed[#self.failed + 1] = task
+  core.take(task)
+  if self.aborting then return end
+  cancel_children(self, "another task of the group failed")
+  self.scope:cancel("a task of the group failed")
 end
 
 -- Nobody will wait for the children any more: they are cancelled, and what has
@@ -101,11 +99,8 @@ local function wait_for_children(self)
 end
 
 -- Waits shielded until every child has ended; what is thrown in meanwhile (a
--- deadlock) does not shorten that. A task that is closed here orphans them.
+-- deadlock) does not shorten that.
 local function outlast_children(self)
-  local _ <close> = setmetatable({}, { __close = function()
-    if self.count > 0 then orphan(self) end
-  end })
   while self.count > 0 and core.may_wait() do
     pcall(function() core.cancel_scope(nil, true):run(wait_for_children, self) end)
   end
@@ -137,7 +132,9 @@ end
 local function wind_up(self, body_failed)
   local waited_well, problem = not body_failed, nil
   if waited_well then waited_well, problem = pcall(wait_for_children, self) end
-  if not waited_well then cancel_children(self, "the group is being left") end
+  if not waited_well and not self.aborting then
+    cancel_children(self, "the group is being left")
+  end
   outlast_children(self)
   if problem ~= nil and not self.scope:owns(problem) then return problem end
 end
@@ -150,7 +147,9 @@ local function raise_errors(self, list, err)
   error(errors.group("unhandled errors in " .. which, list), 0)
 end
 
+-- Also where the task is closed by force while it waits for the children.
 local function go_out(self)
+  if self.count > 0 then orphan(self) end
   self.left = true
   generators.release(self)
   if not self.functional then self.scope:leave() end
@@ -172,6 +171,7 @@ function group_mt:__close(err)
   local late
   if not core.may_wait() then
     orphan(self)
+    if not core.is_closing() then core.check() end
   elseif not self.left then
     late = wind_up(self, failed)
   end
@@ -210,8 +210,8 @@ end
 function M.TaskGroup(opts)
   opts = options.check(1, "TaskGroup", opts, OPTIONS)
   local self = new_group(opts.name, false)
-  self.scope:enter(self)
   generators.guard(self)
+  self.scope:enter(self)
   return self
 end
 
@@ -270,7 +270,7 @@ end
 function TaskGroup:cancel()
   check_group(self, "cancel")
   if self.left then return end
-  cancel_children(self, "the group was cancelled")
+  if not self.aborting then cancel_children(self, "the group was cancelled") end
   if self.functional then self.scope:cancel("the group was cancelled") end
 end
 

@@ -52,6 +52,10 @@ local M = {
   ContextVar = context.ContextVar,
   copy_context = context.copy_context,
 
+  FIRST_COMPLETED = "FIRST_COMPLETED",
+  FIRST_EXCEPTION = "FIRST_EXCEPTION",
+  ALL_COMPLETED = "ALL_COMPLETED",
+
   pcall = core.pcall,
   is_error = core.is_error,
   patch_coroutines = core.patch_coroutines,

@@ -7,23 +7,24 @@ local sync = require "moonloop.sync"
 local M = {}
 
 local lifo_mt = queue.subclass "LifoQueue"
-local LifoQueue = lifo_mt.__index
 
-function LifoQueue:drop() self.items, self.first, self.last = {}, 1, 0 end
+function lifo_mt.clear(self) self.items, self.first, self.last, self.peak = {}, 1, 0, 0 end
 
-function LifoQueue:unfetch(item)
-  self.last = self.last + 1
-  self.items[self.last] = item
+function lifo_mt.unfetch(self, item)
+  local last = self.last + 1
+  self.items[last] = item
+  self.last = last
+  if last > self.peak then self.peak = last end
 end
 
-function LifoQueue:store(item)
-  self:unfetch(item)
+function lifo_mt.store(self, item)
+  lifo_mt.unfetch(self, item)
   self.uncounted = self.uncounted + 1
 end
 
-function LifoQueue:peek() return self.items[self.last] end
+function lifo_mt.peek(self) return self.items[self.last] end
 
-function LifoQueue:fetch()
+function lifo_mt.fetch(self)
   local last = self.last
   local item = self.items[last]
   self.items[last] = nil

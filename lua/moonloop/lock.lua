@@ -4,6 +4,7 @@
 -- without releasing are errors and no riddles.
 
 local core = require "moonloop.core"
+local guards = require "moonloop.guards"
 local sync = require "moonloop.sync"
 
 local M = {}
@@ -11,19 +12,7 @@ local M = {}
 local lock_mt, check, begin = sync.class "Lock"
 local Lock = lock_mt.__index
 
--- ---- guards --------------------------------------------------------------------
-
-local guard_mt, check_guard = sync.class "Guard"
-local Guard = guard_mt.__index
-
 -- ---- handing over ----------------------------------------------------------------
-
-local function hold(self, task, guard)
-  self.holder, self.guard = task, guard
-  return guard
-end
-
-local function new_guard(self) return setmetatable({ lock = self }, guard_mt) end
 
 local function raise_dead_holder(self, task)
   core.raise("InvalidStateError", ("%s is held by task '%s', which has ended without releasing it")
@@ -43,16 +32,20 @@ local function unwatch_holder(self)
   if task and not task:done() then core.unwatch(task, self.on_holder_end) end
 end
 
+-- The one who has waited longest holds it now, or nobody.
 local function hand_over(self)
   if self.watched then unwatch_holder(self) end
-  local guard = new_guard(self)
-  local task = self.waiters:wake(guard)
-  if not task then return hold(self, nil, nil) end
-  hold(self, task, guard)
+  if #self.waiters == 0 then
+    self.holder, self.guard = nil, nil
+    return
+  end
+  local guard = guards.new(self)
+  self.holder, self.guard = self.waiters:wake(guard), guard
   if #self.waiters > 0 then watch_holder(self) end
 end
 
--- A holder that has ended leaves the lock to nobody.
+-- A holder that has ended leaves the lock to nobody. Told by the loop, so that
+-- tasks that the end of a run cancels do not all fail before.
 local function on_holder_end(self, task)
   if self.watched ~= task then return end
   self.watched = nil
@@ -68,7 +61,7 @@ function M.new(name, label)
   self.waiters = core.waiters(self.label, function(guard)
     if guard and self.guard == guard then hand_over(self) end
   end)
-  self.on_holder_end = function(task) on_holder_end(self, task) end
+  self.on_holder_end = function(task) core.call_soon(nil, on_holder_end, self, task) end
   return self
 end
 
@@ -106,7 +99,9 @@ end
 function Lock:acquire()
   begin(self)
   if self.holder then return wait_for_lock(self) end
-  return hold(self, core.current_task(), new_guard(self))
+  local guard = guards.new(self)
+  self.holder, self.guard = core.current_task(), guard
+  return guard
 end
 
 local function name_of(task)
@@ -143,24 +138,18 @@ function Lock:locked()
   return self.holder ~= nil
 end
 
-function Lock:describe()
+function lock_mt.describe(self)
   if not self.holder then return "free" end
   return ("held by task '%s', %d waiting"):format(self.holder:get_name(), #self.waiters)
 end
 
---- Releases the acquisition that gave this guard; nothing where that was done.
--- @function Guard:release
--- @see asyncio.Lock.release
-function Guard:release()
-  check_guard(self, "release")
-  if self.lock.guard == self then hand_over(self.lock) end
+function lock_mt.has_guard(self, guard) return self.guard == guard end
+
+function lock_mt.release_guard(self, guard)
+  if self.guard == guard then hand_over(self) end
 end
 
-function Guard:describe()
-  return ("%s, %s"):format(self.lock.label, self.lock.guard == self and "held" or "released")
-end
-
-guard_mt.__close = Guard.release
+M.describe = lock_mt.describe
 
 -- ---- for conditions ----------------------------------------------------------------
 

@@ -12,14 +12,19 @@ local sync = require "moonloop.sync"
 local M = {}
 
 local priority_mt = queue.subclass "PriorityQueue"
-local PriorityQueue = priority_mt.__index
 
 local function is_less(a, b) return a < b end
 
 -- Lets one of the functions below compare, which cannot await meanwhile. Where
 -- items cannot be compared, the message says what to do about it.
 local function compare(self, find, ...)
+  if self.compares then
+    core.raise("InvalidStateError", ("%s: a comparison must leave its queue alone"):format(
+      self.label))
+  end
+  self.compares = true
   local ok, found = pcall(core.unyieldable, "the comparison of a PriorityQueue", find, self, ...)
+  self.compares = false
   if ok then return found end
   if self.less == is_less and type(found) == "string" then
     found = ("%s%s: %s; give it a function that compares items"):format(core.caller(), self.label,
@@ -75,9 +80,10 @@ local function insert(self, item, number)
   end
   items[place], numbers[place] = item, number
   self.last = self.last + 1
+  if self.last > self.peak then self.peak = self.last end
 end
 
-function PriorityQueue:store(item)
+function priority_mt.store(self, item)
   local number = self.number + 1
   insert(self, item, number)
   self.number = number
@@ -86,7 +92,7 @@ end
 
 -- An item that was handed over in vain is the first of its equals. Where it cannot
 -- be compared it stands before the heap, at 0 and below, so that it is not lost.
-function PriorityQueue:unfetch(item)
+function priority_mt.unfetch(self, item)
   self.returned = self.returned - 1
   if pcall(insert, self, item, self.returned) then return end
   self.first = self.first - 1
@@ -101,9 +107,9 @@ local function fetch_returned(self)
   return item
 end
 
-function PriorityQueue:peek() return self.items[math.min(self.first, 1)] end
+function priority_mt.peek(self) return self.items[math.min(self.first, 1)] end
 
-function PriorityQueue:fetch()
+function priority_mt.fetch(self)
   if self.first < 1 then return fetch_returned(self) end
   local way = compare(self, find_down)
   local items, numbers, last = self.items, self.numbers, self.last
@@ -119,19 +125,20 @@ function PriorityQueue:fetch()
 end
 
 -- An item that cannot be compared is refused, and its error goes to who put it.
-function PriorityQueue:admit()
+function priority_mt.admit(self)
   while true do
     local waits, item = self.putters:peek()
     if not waits then return end
-    local ok, err = pcall(self.store, self, item)
+    local ok, err = pcall(priority_mt.store, self, item)
     self.putters:wake(ok, not ok, err)
     if ok then return end
   end
 end
 
-function PriorityQueue:drop()
+function priority_mt.clear(self)
   self.items, self.numbers, self.first, self.last = {}, {}, 1, 0
   self.number, self.returned = 0, 0 -- the latest given, the lowest given back
+  self.peak = 0
 end
 
 --- Makes a queue that gives the smallest item first, of equal ones the one put

@@ -36,9 +36,10 @@ local function set_limits(self)
   self.get_limit = self.bound
 end
 
-function Queue:drop()
+function queue_mt.clear(self)
   self.items, self.mask = empty_ring(FIRST_MASK), FIRST_MASK
   self.first = self.last + 1
+  self.peak = #self.items
   set_limits(self)
 end
 
@@ -49,20 +50,20 @@ local function grow(self)
   for number = self.first, self.last do
     bigger[number & bigger_mask] = items[number & mask]
   end
-  self.items, self.mask = bigger, bigger_mask
+  self.items, self.mask, self.peak = bigger, bigger_mask, bigger_mask
   set_limits(self)
 end
 
-function Queue:store(item)
+function queue_mt.store(self, item)
   local last = self.last + 1
   if last - self.first > self.mask then grow(self) end
   self.items[last & self.mask] = item
   self.last = last
 end
 
-function Queue:peek() return self.items[self.first & self.mask] end
+function queue_mt.peek(self) return self.items[self.first & self.mask] end
 
-function Queue:fetch()
+function queue_mt.fetch(self)
   local first, items = self.first, self.items
   local place = first & self.mask
   local item = items[place]
@@ -72,36 +73,38 @@ function Queue:fetch()
 end
 
 -- Puts an item back where `fetch` will find it next.
-function Queue:unfetch(item)
+function queue_mt.unfetch(self, item)
   if self.last - self.first >= self.mask then grow(self) end
   self.first = self.first - 1
   self.items[self.first & self.mask] = item
 end
 
 -- Lets in the item of who has waited longest to put one.
-function Queue:admit()
+function queue_mt.admit(self)
   local task, item = self.putters:wake(true)
-  if task then self:store(item) end
+  if task then self.kind.store(self, item) end
 end
+
+local KEPT <const> = 1024 -- items for which an empty queue keeps its memory
 
 local function count(self) return self.last - self.first + 1 end
 
 -- How many items were put and are not done. `last` counts what was stored, which
 -- spares `put` a counter; `uncounted` is what went another way.
-function Queue:count_unfinished() return self.last + self.uncounted - self.finished end
+function queue_mt.count_unfinished(self) return self.last + self.uncounted - self.finished end
 
 -- ---- making one ------------------------------------------------------------------------
 
 local function finish(self, n)
   self.finished = self.finished + n
-  if self:count_unfinished() == 0 then self.joiners:wake_all() end
+  if self.kind.count_unfinished(self) == 0 then self.joiners:wake_all() end
 end
 
 -- An item handed to a task that was closed before it ran is the next one again.
 local function take_back(self, has_item, item)
   if not has_item then return end
   if self.is_dropped then return finish(self, 1) end
-  if not self.getters:wake(true, item) then self:unfetch(item) end
+  if not self.getters:wake(true, item) then self.kind.unfetch(self, item) end
 end
 
 --- Makes a queue of a class.
@@ -109,13 +112,14 @@ function M.new(class, class_name, name, maxsize)
   maxsize = sync.check_integer(1, class_name, maxsize == nil and 0 or maxsize, math.mininteger)
   local label = sync.label("queue", name)
   local self = setmetatable({
-    name = name, label = label, maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
+    kind = class, name = name, label = label,
+    maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
     put_limit = -1, get_limit = -1,
     first = 1, last = 0, uncounted = 0, finished = 0, is_shut = false,
     putters = core.waiters("put to " .. label), joiners = core.waiters("join of " .. label),
   }, class)
   self.getters = core.waiters("get from " .. label, function(...) take_back(self, ...) end)
-  self:drop()
+  self.kind.clear(self)
   return self
 end
 
@@ -141,7 +145,7 @@ local function accept(self, item)
   if count(self) == 0 and self.getters:wake(true, item) then
     self.uncounted = self.uncounted + 1
   else
-    self:store(item)
+    self.kind.store(self, item)
   end
 end
 
@@ -188,13 +192,14 @@ end
 -- Takes an item; who waits to put gets its place.
 local function take(self)
   local was_full = count(self) == self.bound
-  local item = self:fetch()
-  if was_full then self:admit() end
+  local item = self.kind.fetch(self)
+  if was_full then self.kind.admit(self) end
   return item
 end
 
 local function wait_for_item(self)
   if self.is_shut then raise_shut(self) end
+  if self.peak > KEPT then self.kind.clear(self) end -- gives memory back after a burst
   local has_item, item = self.getters:wait()
   if not has_item then raise_shut(self) end
   return item
@@ -224,13 +229,13 @@ function Queue:get()
 end
 
 -- Of a class whose `last` goes down too, `store` counts what is put.
-local function count_unfinished(self) return self.uncounted - self.finished end
+local function count_all(self) return self.uncounted - self.finished end
 
 --- Makes a class of queues below Queue, with a store of its own.
 function M.subclass(name)
   local class, _, begin_own = sync.class(name, queue_mt)
   local methods = class.__index
-  methods.count_unfinished = count_unfinished
+  class.count_unfinished = count_all
   function methods.put(self, item)
     begin_own(self)
     put_slowly(self, item)
@@ -262,7 +267,7 @@ end
 local function next_item(self)
   begin(self)
   if count(self) > 0 then
-    if self:peek() == nil then raise_nil_item(self) end
+    if self.kind.peek(self) == nil then raise_nil_item(self) end
     return take(self)
   end
   if self.is_shut then return nil end
@@ -317,7 +322,7 @@ end
 -- @see asyncio.Queue.task_done
 function Queue:task_done()
   check(self, "task_done")
-  if self:count_unfinished() == 0 then
+  if self.kind.count_unfinished(self) == 0 then
     core.raise("InvalidStateError", ("%s: task_done() called too often"):format(self.label))
   end
   finish(self, 1)
@@ -329,7 +334,7 @@ end
 -- @see asyncio.Queue.join
 function Queue:join()
   begin(self)
-  if self:count_unfinished() > 0 then self.joiners:wait() end
+  if self.kind.count_unfinished(self) > 0 then self.joiners:wait() end
 end
 
 --- Shuts the queue down: `put` raises from now on, `get` when the queue is empty;
@@ -348,11 +353,11 @@ function Queue:shutdown(immediate)
   if not immediate then return end
   local dropped = count(self)
   self.is_dropped = true
-  self:drop()
+  self.kind.clear(self)
   if dropped > 0 then finish(self, dropped) end
 end
 
-function Queue:describe()
+function queue_mt.describe(self)
   return ("%d item%s%s%s"):format(count(self), count(self) == 1 and "" or "s",
     self.maxsize > 0 and (" of %d"):format(self.maxsize) or "",
     self.is_shut and ", shut down" or "")

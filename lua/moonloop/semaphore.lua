@@ -3,6 +3,7 @@
 -- asking. The bounded one refuses more permits than it began with.
 
 local core = require "moonloop.core"
+local guards = require "moonloop.guards"
 local sync = require "moonloop.sync"
 
 local M = {}
@@ -20,9 +21,6 @@ local function give_back(self)
   end
   if not self.waiters:wake() then self.value = self.value + 1 end
 end
-
-local guard_mt, check_guard = sync.class "Guard"
-local Guard = guard_mt.__index
 
 -- An explicit release stands for the latest guard that its task has open. Guards
 -- are known weakly, for a task may take permits for ever and drop the guards while
@@ -51,7 +49,7 @@ local function latest_guard(self, task)
 end
 
 local function new_guard(self, task)
-  local guard = setmetatable({ semaphore = self, is_open = true }, guard_mt)
+  local guard = guards.new(self)
   local latest = latest_guard(self, task)
   if not latest then
     self.guards[task] = guard
@@ -135,25 +133,16 @@ function Semaphore:locked()
   return self.value == 0
 end
 
-function Semaphore:describe()
+function semaphore_mt.describe(self)
   return ("%d free, %d waiting"):format(self.value, #self.waiters)
 end
 
---- Gives back the permit of this guard; nothing where that was done.
--- @function Guard:release
--- @raise as `Semaphore:release`
--- @see asyncio.Semaphore.release
-function Guard:release()
-  check_guard(self, "release")
-  if not self.is_open then return end
-  self.is_open = false
-  give_back(self.semaphore)
-end
+function semaphore_mt.has_guard(_, guard) return guard.is_open end
 
-function Guard:describe()
-  return ("%s, %s"):format(self.semaphore.label, self.is_open and "held" or "released")
+function semaphore_mt.release_guard(self, guard)
+  if not guard.is_open then return end
+  guard.is_open = false
+  give_back(self)
 end
-
-guard_mt.__close = Guard.release
 
 return M

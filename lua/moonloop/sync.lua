@@ -9,20 +9,23 @@ local M = {}
 
 local OPTIONS = { name = "string" }
 
-local function describe(class, self)
-  local name = self.name and ('"%s" '):format(self.name) or ""
-  return ("%s: %s(%s)"):format(class, name, self:describe())
+local function to_string(class, name, self)
+  local own_name = self.name and ('"%s" '):format(self.name) or ""
+  return ("%s: %s(%s)"):format(name, own_name, class.describe(self))
 end
 
 --- Makes a class, below another one or not. Returns the metatable of its objects,
--- whose `__index` is the table of methods to fill in; a function that checks a
+-- whose `__index` is the table of methods to fill in and whose own functions are
+-- for the library (`describe(self)` tells the state); a function that checks a
 -- method's self, `check(self, name)`; and one with which awaiting methods begin,
 -- `begin(self)`: it checks self too, raises what an await raises, and lets others
 -- run where this task has had its share.
 function M.class(name, parent)
   local methods = setmetatable({}, parent and { __index = parent.__index })
-  local class = { __index = methods, methods = methods, __name = "moonloop." .. name, kinds = {} }
-  class.__tostring = function(self) return describe(name, self) end
+  local class = setmetatable({
+    __index = methods, methods = methods, __name = "moonloop." .. name, kinds = {},
+  }, parent and { __index = parent })
+  class.__tostring = function(self) return to_string(class, name, self) end
   class.kinds[class] = true
   if parent then parent.kinds[class] = true end
   local function check(self, method)
