@@ -124,7 +124,7 @@ static void end(Runtime *rt, Task *t, bool reusable) {
   unlink_task(rt, t);
   t->co = t->waiting = NULL;
   t->scope = NULL;
-  anchor_drop(rt, rt->scratch, t->root.message_ref);
+  scope_drop_message(rt, rt->scratch, &t->root);
   stop_run(rt, t);
   clear_slot(rt, rt->scratch, slot); // t may be gone from here on
   coroutine_release(rt, co, slot, reusable);
@@ -271,8 +271,13 @@ static bool give_up_wait(Runtime *rt, Task *t) {
   return wait_interrupt(rt, t, WAIT_CANCEL);
 }
 
+// Runs, or has begun another task eagerly, which runs.
+static bool is_active(const Task *t) {
+  return t->started && lua_status(t->co) != LUA_YIELD;
+}
+
 void task_close(Runtime *rt, Task *t) {
-  if (t == rt->current || !give_up_wait(rt, t))
+  if (is_active(t) || !give_up_wait(rt, t))
     return;
   t->ready.run = do_nothing;
   unqueue(rt, t);

@@ -95,7 +95,8 @@ static int l_cancelling(lua_State *L) {
 // @see asyncio.Task.uncancel
 static int l_uncancel(lua_State *L) {
   Task *t = task_check(L, 1);
-  if (t->cancelling > 0 && --t->cancelling == 0)
+  bool running = !future_is_done(&t->future);
+  if (running && t->cancelling > 0 && --t->cancelling == 0)
     scope_clear(t->future.rt, L, &t->root);
   lua_pushinteger(L, t->cancelling);
   return 1;

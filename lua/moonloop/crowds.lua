@@ -53,17 +53,15 @@ end
 
 -- ---- cancelling ----------------------------------------------------------------
 
-local function join_all(futures)
-  for _, future in ipairs(futures) do core.join(future) end
-end
-
 --- Cancels and waits for those of a list that have not ended: what a call that
 -- is left early does. Where it cannot wait it cancels them.
 function M.finish(futures)
   for _, future in ipairs(futures) do
     if not future:done() then future:cancel() end
   end
-  if core.may_wait() then core.cancel_scope(nil, true):run(join_all, futures) end
+  for _, future in ipairs(futures) do
+    if not future:done() then tasks.outlast(future) end
+  end
 end
 
 -- Before any task is made of a function: raises what an await raises. What the

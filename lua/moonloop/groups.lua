@@ -147,6 +147,13 @@ local function raise_errors(self, list, err)
   error(errors.group("unhandled errors in " .. which, list), 0)
 end
 
+-- A child that drives the generator in which the group was opened.
+local function raise_left_by_child(self)
+  orphan(self)
+  core.raise("InvalidStateError", ("task '%s' cannot leave the group that it belongs to"):format(
+    core.current_task():get_name()))
+end
+
 -- Also where the task is closed by force while it waits for the children.
 local function go_out(self)
   if self.count > 0 then orphan(self) end
@@ -166,6 +173,7 @@ function group_mt:__close(err)
   if self.closed then return end
   self.closed = true
   local _ <close> = setmetatable({}, { __close = function() go_out(self) end })
+  if self.children[core.current_task()] then raise_left_by_child(self) end
   local place = #self.failed + 1
   local failed = err ~= nil or self.body_runs -- with error(nil), where that shows
   local late
@@ -316,7 +324,7 @@ local function await_start(task, state)
   local _ <close> = setmetatable({}, { __close = function()
     if state.is_started or task:done() then return end
     task:cancel()
-    if core.may_wait() then core.cancel_scope(nil, true):run(core.join, task) end
+    tasks.outlast(task)
   end })
   if state.is_started then return table.unpack(state.values, 1, state.values.n) end
   if task:done() then return started_values(task, false) end

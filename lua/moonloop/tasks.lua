@@ -39,10 +39,32 @@ local function create_task_with(...) return M.spawn("create_task", ...) end
 -- In C, which comes here when the first argument is not a function.
 M.create_task = core.make_create_task(create_task_with)
 
+local outlasted = {} -- task -> what it waits for here
+
+-- Tasks that each wait here for the end of the other would do so for ever.
+local function is_circle(future, own)
+  while future do
+    future = outlasted[future]
+    if future == own then return true end
+  end
+  return false
+end
+
+--- Waits, shielded, until a Future has ended, and leaves the outcome. Where
+-- nothing can wait (the task is closed by force) it does not. Awaits.
+function M.outlast(future)
+  local own = core.current_task()
+  if not core.may_wait() or is_circle(future, own) then return end
+  local outer = outlasted[own]
+  local _ <close> = setmetatable({}, { __close = function() outlasted[own] = outer end })
+  outlasted[own] = future
+  core.cancel_scope(nil, true):run(core.join, future)
+end
+
 local function cancel_and_join(task)
   if task:done() then return end
   task:cancel()
-  if core.may_wait() then core.cancel_scope(nil, true):run(core.join, task) end
+  M.outlast(task)
 end
 
 local function result_if_any(task, joined, err)
