@@ -117,7 +117,9 @@ describe("virtual_clock", function()
     local before = moonloop.time()
     moonloop.sleep(86400)
     local passed = moonloop.time() - before
-    assert.is_true(passed >= 86400 and passed < 86460)
+    -- Specs before this one may have made the clock so late that seconds have no
+    -- exact fractions any more.
+    assert.is_true(passed > 86399.9 and passed < 86460)
     assert.is_true(loop:time() >= moonloop.time() - 60)
   end)
 
