@@ -16,8 +16,10 @@
 #include "future.h"
 #include "handle.h"
 #include "loop.h"
+#include "method.h"
 #include "report.h"
 #include "resource.h"
+#include "ring.h"
 #include "scope.h"
 #include "sleep.h"
 #include "task.h"
@@ -317,9 +319,10 @@ static void preload(lua_State *L) {
 // The table of everything that host/ offers to Lua: `require "moonloop.core"`.
 static void open_core(Runtime *rt, lua_State *L) {
   static void (*const openers[])(Runtime *, lua_State *) = {
-      error_open,    report_open,    future_open,  task_open,    scope_open,
-      handle_open,   watch_open,     context_open, loop_open,    coroutine_open,
-      resource_open, traceback_open, sleep_open,   waiters_open,
+      error_open, report_open,    future_open,   task_open,
+      scope_open, handle_open,    watch_open,    context_open,
+      loop_open,  coroutine_open, resource_open, traceback_open,
+      sleep_open, waiters_open,   method_open,   ring_open,
   };
   lua_newtable(L);
   for (size_t i = 0; i < sizeof openers / sizeof *openers; i++)

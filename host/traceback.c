@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "coroutine.h"
+#include "ring.h"
 #include "scope.h"
 #include "task.h"
 #include "wait.h"
@@ -339,11 +340,12 @@ bool traceback_push_barrier(lua_State *L, lua_State *co, int level) {
     lua_getinfo(co, "Snf", &ar);
     lua_xmove(co, L, 1);
     bool is_c = *ar.what == 'C';
-    if (lua_tocfunction(L, -1) == scope_l_run) {
+    lua_CFunction f = lua_tocfunction(L, -1);
+    if (f == scope_l_run || ring_is_method(f)) {
       lua_pop(L, 1);
       continue;
     }
-    if (lua_tocfunction(L, -1) == waiters_l_unyieldable) {
+    if (f == waiters_l_unyieldable) {
       lua_getlocal(co, &ar, 1); // it has a name for what it does
       lua_xmove(co, L, 1);
       return true;

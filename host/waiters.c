@@ -11,7 +11,6 @@
 
 #include "error.h"
 #include "task.h"
-#include "traceback.h"
 #include "wait.h"
 
 typedef struct Waiters {
@@ -186,78 +185,6 @@ static int l_checkpoint_if_due(lua_State *L) {
   return wait_take_turn(rt, L, NULL);
 }
 
-enum { BEGIN_NAME = 2, BEGIN_KINDS, BEGIN_CLASS }; // upvalues
-
-// Pushes the name under which the calling function stands among the methods of
-// the class or one below it, or nil.
-static void push_method_name(lua_State *L) {
-  lua_Debug ar;
-  lua_getstack(L, 1, &ar);
-  lua_getinfo(L, "f", &ar);
-  int method = lua_gettop(L);
-  lua_pushnil(L);
-  while (lua_next(L, lua_upvalueindex(BEGIN_KINDS))) {
-    lua_pop(L, 1);
-    lua_getfield(L, -1, "methods");
-    lua_pushnil(L); // method class methods key
-    while (lua_istable(L, -2) && lua_next(L, -2)) {
-      bool found = lua_rawequal(L, -1, method);
-      lua_pop(L, 1);
-      if (found)
-        return;
-    }
-    lua_settop(L, method + 1);
-  }
-  lua_pushnil(L);
-}
-
-static int raise_bad_self(lua_State *L) {
-  traceback_push_caller(L);
-  push_method_name(L);
-  lua_pushfstring(L, "%s: bad argument #1 to '%s' (%s expected, got %s)",
-                  luaL_optstring(L, 2, "?"), luaL_optstring(L, -1, "?"),
-                  lua_tostring(L, lua_upvalueindex(BEGIN_NAME)),
-                  luaL_typename(L, 1));
-  return lua_error(L);
-}
-
-// Whether self is of the class (the address is compared first, for that is
-// cheaper) or of one below it.
-static bool is_of_class(lua_State *L) {
-  if (!lua_getmetatable(L, 1))
-    return false;
-  if (lua_topointer(L, -1) == lua_touserdata(L, lua_upvalueindex(BEGIN_CLASS)))
-    return true;
-  return lua_rawget(L, lua_upvalueindex(BEGIN_KINDS)) != LUA_TNIL;
-}
-
-// How each awaiting method of a class in Lua begins: it checks its self, then
-// as `checkpoint_if_due`. In one call, for calls are what a queue costs.
-static int begin_method(lua_State *L) { // self
-  Runtime *rt = runtime_upvalue(L);
-  if (!is_of_class(L)) {
-    lua_settop(L, 1);
-    return raise_bad_self(L);
-  }
-  if (wait_may_complete(rt, L))
-    return 0;
-  return wait_take_turn(rt, L, NULL);
-}
-
-// Makes the function by which awaiting methods begin, of the name of their
-// class, its metatable, and the set of that and of those below it.
-static int l_method_beginning(lua_State *L) { // name class kinds
-  luaL_checkstring(L, 1);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 3);
-  lua_pushlightuserdata(L, (void *)lua_topointer(L, 2));
-  lua_pushcclosure(L, begin_method, 4);
-  return 1;
-}
-
 // Whether an await would be possible here and now, cancelled or not.
 static int l_may_wait(lua_State *L) {
   lua_pushboolean(L, wait_is_possible(runtime_upvalue(L), L));
@@ -294,7 +221,6 @@ static const luaL_Reg meta[] = {
 static const luaL_Reg functions[] = {
     {"waiters",           l_waiters            },
     {"is_closing",        l_is_closing         },
-    {"method_beginning",  l_method_beginning   },
     {"unyieldable",       waiters_l_unyieldable},
     {"may_wait",          l_may_wait           },
     {"checkpoint_if_due", l_checkpoint_if_due  },

@@ -8,21 +8,26 @@ local M = {}
 
 local lifo_mt = queue.subclass "LifoQueue"
 
-function lifo_mt.clear(self) self.items, self.first, self.last, self.peak = {}, 1, 0, 0 end
+function lifo_mt.open(self)
+  lifo_mt.clear(self)
+  self.stored = 0
+end
+
+function lifo_mt.clear(self) self.items, self.last, self.highest = {}, 0, 0 end
+
+function lifo_mt.count(self) return self.last end
 
 function lifo_mt.unfetch(self, item)
   local last = self.last + 1
   self.items[last] = item
   self.last = last
-  if last > self.peak then self.peak = last end
+  if last > self.highest then self.highest = last end
 end
 
 function lifo_mt.store(self, item)
   lifo_mt.unfetch(self, item)
-  self.uncounted = self.uncounted + 1
+  self.stored = self.stored + 1
 end
-
-function lifo_mt.peek(self) return self.items[self.last] end
 
 function lifo_mt.fetch(self)
   local last = self.last
@@ -31,6 +36,12 @@ function lifo_mt.fetch(self)
   self.last = last - 1
   return item
 end
+
+function lifo_mt.peek(self) return self.items[self.last] end
+
+function lifo_mt.pushed(self) return self.stored end
+
+function lifo_mt.room(self) return self.highest end
 
 --- Makes a queue that gives the item put last first.
 -- @param[opt=0] maxsize integer, as for `Queue`

@@ -80,14 +80,13 @@ local function insert(self, item, number)
   end
   items[place], numbers[place] = item, number
   self.last = self.last + 1
-  if self.last > self.peak then self.peak = self.last end
+  if self.last > self.highest then self.highest = self.last end
 end
 
 function priority_mt.store(self, item)
   local number = self.number + 1
   insert(self, item, number)
   self.number = number
-  self.uncounted = self.uncounted + 1
 end
 
 -- An item that was handed over in vain is the first of its equals. Where it cannot
@@ -135,11 +134,20 @@ function priority_mt.admit(self)
   end
 end
 
-function priority_mt.clear(self)
-  self.items, self.numbers, self.first, self.last = {}, {}, 1, 0
+function priority_mt.open(self)
+  priority_mt.clear(self)
   self.number, self.returned = 0, 0 -- the latest given, the lowest given back
-  self.peak = 0
 end
+
+function priority_mt.clear(self)
+  self.items, self.numbers, self.first, self.last, self.highest = {}, {}, 1, 0, 0
+end
+
+function priority_mt.count(self) return self.last - self.first + 1 end
+
+function priority_mt.pushed(self) return self.number end
+
+function priority_mt.room(self) return self.highest end
 
 --- Makes a queue that gives the smallest item first, of equal ones the one put
 -- first.

@@ -3,6 +3,8 @@
 -- which putting waits. Who gets waits only while there is no item, and who puts
 -- only while there is no room, so it is enough to look for a waiter where the
 -- queue is empty or full. An item goes straight to the task that waits for it.
+-- The items stand in a ring, which is C, and so is the way of an item in and out
+-- of a queue that is neither empty nor full.
 
 local core = require "moonloop.core"
 local options = require "moonloop.options"
@@ -13,71 +15,34 @@ local M = {}
 local queue_mt, check, begin = sync.class "Queue"
 local Queue = queue_mt.__index
 
--- ---- the store: a ring ---------------------------------------------------------------
+-- ---- the store ---------------------------------------------------------------------------
 --
--- The items are those numbered `first` to `last`, which only grow; the place of a
--- number in the ring is that number modulo its length, a power of two. Empty
--- places hold false, which keeps the ring an array (but for place 0). The other
--- classes have their own `store`, `fetch`, `unfetch` and `drop`.
+-- What a class of queues has to have: how it keeps its items. `store` adds one, `fetch`
+-- takes out the next, `unfetch` puts it back, `peek` only looks at it, `pushed` counts
+-- what was stored so far, `room` for how many there is memory.
 
-local FIRST_MASK <const> = 7
+local RING <const> = 1 -- where `put` and `get` in C find the ring
 
-local function empty_ring(mask)
-  local ring = {}
-  for i = 1, mask do ring[i] = false end
-  ring[0] = false
-  return ring
-end
+function queue_mt.open(self) self[RING] = core.ring(self.bound) end
 
--- From how many items on `put` and `get` look closer: no room in the ring or in the
--- queue, or tasks that wait for some. Always so in the other classes.
-local function set_limits(self)
-  self.put_limit = self.is_shut and -1 or math.min(self.mask + 1, self.bound)
-  self.get_limit = self.bound
-end
+function queue_mt.count(self) return #self[RING] end
 
-function queue_mt.clear(self)
-  self.items, self.mask = empty_ring(FIRST_MASK), FIRST_MASK
-  self.first = self.last + 1
-  self.peak = #self.items
-  set_limits(self)
-end
+function queue_mt.store(self, item) self[RING]:push(item) end
 
-local function grow(self)
-  local items, mask = self.items, self.mask
-  local bigger_mask = 2 * mask + 1
-  local bigger = empty_ring(bigger_mask)
-  for number = self.first, self.last do
-    bigger[number & bigger_mask] = items[number & mask]
-  end
-  self.items, self.mask, self.peak = bigger, bigger_mask, bigger_mask
-  set_limits(self)
-end
+function queue_mt.fetch(self) return self[RING]:pop() end
 
-function queue_mt.store(self, item)
-  local last = self.last + 1
-  if last - self.first > self.mask then grow(self) end
-  self.items[last & self.mask] = item
-  self.last = last
-end
+function queue_mt.unfetch(self, item) self[RING]:unpop(item) end
 
-function queue_mt.peek(self) return self.items[self.first & self.mask] end
+function queue_mt.peek(self) return self[RING]:peek() end
 
-function queue_mt.fetch(self)
-  local first, items = self.first, self.items
-  local place = first & self.mask
-  local item = items[place]
-  items[place] = false
-  self.first = first + 1
-  return item
-end
+function queue_mt.pushed(self) return self[RING]:pushed() end
 
--- Puts an item back where `fetch` will find it next.
-function queue_mt.unfetch(self, item)
-  if self.last - self.first >= self.mask then grow(self) end
-  self.first = self.first - 1
-  self.items[self.first & self.mask] = item
-end
+function queue_mt.room(self) return self[RING]:room() end
+
+function queue_mt.clear(self) self[RING]:clear() end
+
+-- From now on `put` in C does nothing by itself.
+function queue_mt.shut(self) self[RING]:set_bound(0) end
 
 -- Lets in the item of who has waited longest to put one.
 function queue_mt.admit(self)
@@ -87,17 +52,18 @@ end
 
 local KEPT <const> = 1024 -- items for which an empty queue keeps its memory
 
-local function count(self) return self.last - self.first + 1 end
+local function count(self) return self.kind.count(self) end
 
--- How many items were put and are not done. `last` counts what was stored, which
--- spares `put` a counter; `uncounted` is what went another way.
-function queue_mt.count_unfinished(self) return self.last + self.uncounted - self.finished end
+-- How many items were put and are not done; `handed` were never stored.
+local function count_unfinished(self)
+  return self.kind.pushed(self) + self.handed - self.finished
+end
 
 -- ---- making one ------------------------------------------------------------------------
 
 local function finish(self, n)
   self.finished = self.finished + n
-  if self.kind.count_unfinished(self) == 0 then self.joiners:wake_all() end
+  if count_unfinished(self) == 0 then self.joiners:wake_all() end
 end
 
 -- An item handed to a task that was closed before it ran is the next one again.
@@ -113,13 +79,12 @@ function M.new(class, class_name, name, maxsize)
   local label = sync.label("queue", name)
   local self = setmetatable({
     kind = class, name = name, label = label,
-    maxsize = maxsize, bound = maxsize > 0 and maxsize or math.huge,
-    put_limit = -1, get_limit = -1,
-    first = 1, last = 0, uncounted = 0, finished = 0, is_shut = false,
+    maxsize = maxsize, bound = maxsize > 0 and maxsize or math.maxinteger,
+    handed = 0, finished = 0, is_shut = false, is_dropped = false,
     putters = core.waiters("put to " .. label), joiners = core.waiters("join of " .. label),
   }, class)
   self.getters = core.waiters("get from " .. label, function(...) take_back(self, ...) end)
-  self.kind.clear(self)
+  class.open(self)
   return self
 end
 
@@ -143,13 +108,15 @@ end
 -- Puts into a queue that has room: to who waits for an item, or into the store.
 local function accept(self, item)
   if count(self) == 0 and self.getters:wake(true, item) then
-    self.uncounted = self.uncounted + 1
+    self.handed = self.handed + 1
   else
     self.kind.store(self, item)
   end
 end
 
-local function put_slowly(self, item)
+-- What `put` does not do in C. `is_late`: others have to run first.
+local function put(self, item, is_late)
+  if is_late then core.sleep(0) end
   if self.is_shut then raise_shut(self) end
   if count(self) < self.bound then return accept(self, item) end
   local is_in, is_refused, err = self.putters:wait(item)
@@ -164,14 +131,6 @@ end
 -- @param item any value, nil too
 -- @raise QueueShutDown; see Awaiting functions
 -- @see asyncio.Queue.put
-function Queue:put(item)
-  begin(self)
-  local last = self.last + 1
-  local size = last - self.first
-  if size == 0 or size >= self.put_limit then return put_slowly(self, item) end
-  self.items[last & self.mask] = item -- as `store`, without a call
-  self.last = last
-end
 
 --- Puts an item, where there is room.
 -- @function Queue:put_nowait
@@ -197,17 +156,15 @@ local function take(self)
   return item
 end
 
-local function wait_for_item(self)
+-- What `get` does not do in C. `is_late`: others have to run first.
+local function get(self, _, is_late)
+  if is_late then core.sleep(0) end
+  if count(self) > 0 then return take(self) end
   if self.is_shut then raise_shut(self) end
-  if self.peak > KEPT then self.kind.clear(self) end -- gives memory back after a burst
+  if self.kind.room(self) > KEPT then self.kind.clear(self) end -- after a burst
   local has_item, item = self.getters:wait()
   if not has_item then raise_shut(self) end
   return item
-end
-
-local function get_slowly(self)
-  if count(self) > 0 then return take(self) end
-  return wait_for_item(self)
 end
 
 --- Takes an item out. Awaits while the queue is empty; a call that is cancelled
@@ -216,36 +173,12 @@ end
 -- @return the item, which may be nil
 -- @raise QueueShutDown when it is shut down and empty; see Awaiting functions
 -- @see asyncio.Queue.get
-function Queue:get()
-  begin(self)
-  local first = self.first
-  local size = self.last - first + 1
-  if size == 0 or size >= self.get_limit then return get_slowly(self) end
-  local items, place = self.items, first & self.mask
-  local item = items[place] -- as `fetch`, without a call
-  items[place] = false
-  self.first = first + 1
-  return item
+
+local function add_methods(class, name)
+  class.methods.put, class.methods.get = core.queue_methods(name, class, class.kinds, put, get)
 end
 
--- Of a class whose `last` goes down too, `store` counts what is put.
-local function count_all(self) return self.uncounted - self.finished end
-
---- Makes a class of queues below Queue, with a store of its own.
-function M.subclass(name)
-  local class, _, begin_own = sync.class(name, queue_mt)
-  local methods = class.__index
-  class.count_unfinished = count_all
-  function methods.put(self, item)
-    begin_own(self)
-    put_slowly(self, item)
-  end
-  function methods.get(self)
-    begin_own(self)
-    return get_slowly(self)
-  end
-  return class
-end
+add_methods(queue_mt, "Queue")
 
 --- Takes an item out, where there is one.
 -- @function Queue:get_nowait
@@ -322,7 +255,7 @@ end
 -- @see asyncio.Queue.task_done
 function Queue:task_done()
   check(self, "task_done")
-  if self.kind.count_unfinished(self) == 0 then
+  if count_unfinished(self) == 0 then
     core.raise("InvalidStateError", ("%s: task_done() called too often"):format(self.label))
   end
   finish(self, 1)
@@ -334,7 +267,7 @@ end
 -- @see asyncio.Queue.join
 function Queue:join()
   begin(self)
-  if self.kind.count_unfinished(self) > 0 then self.joiners:wait() end
+  if count_unfinished(self) > 0 then self.joiners:wait() end
 end
 
 --- Shuts the queue down: `put` raises from now on, `get` when the queue is empty;
@@ -347,7 +280,7 @@ function Queue:shutdown(immediate)
   check(self, "shutdown")
   if immediate ~= nil then options.check_type(1, "shutdown", immediate, "boolean") end
   self.is_shut = true
-  self.put_limit = -1
+  self.kind.shut(self)
   self.putters:wake_all(false)
   self.getters:wake_all(false)
   if not immediate then return end
@@ -361,6 +294,15 @@ function queue_mt.describe(self)
   return ("%d item%s%s%s"):format(count(self), count(self) == 1 and "" or "s",
     self.maxsize > 0 and (" of %d"):format(self.maxsize) or "",
     self.is_shut and ", shut down" or "")
+end
+
+--- Makes a class of queues below Queue, with a store of its own: `open`, `count`,
+-- `store`, `fetch`, `unfetch`, `peek`, `pushed`, `room`, `clear`.
+function M.subclass(name)
+  local class = sync.class(name, queue_mt)
+  class.shut = function() end
+  add_methods(class, name)
+  return class
 end
 
 return M
