@@ -204,8 +204,23 @@ int error_handler(lua_State *L) {
   return 1;
 }
 
+// What is shown of a group is put together in Lua. -> string; false, and
+// nothing, where that fails
+static bool push_group_traceback(Runtime *rt, lua_State *L, int idx) {
+  if (rt->group_traceback_ref == LUA_NOREF)
+    return false;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, rt->group_traceback_ref);
+  lua_pushvalue(L, idx);
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+    return true;
+  lua_pop(L, 1);
+  return false;
+}
+
 void error_push_traceback(Runtime *rt, lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
+  if (error_is(L, idx, "ErrorGroup") && push_group_traceback(rt, L, idx))
+    return;
   if (error_is(L, idx, "Error")) {
     lua_pushliteral(L, "traceback");
     lua_rawget(L, idx);
@@ -289,6 +304,16 @@ static int l_traceback_of_error(lua_State *L) {
   return 1;
 }
 
+// Sets what puts the traceback of an ErrorGroup together.
+static int l_on_group_traceback(lua_State *L) { // function(group) -> string
+  Runtime *rt = runtime_upvalue(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, rt->group_traceback_ref);
+  rt->group_traceback_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
 static int l_errno(lua_State *L) { // errno op what
   return moonloop_error_errno(L, (int)luaL_checkinteger(L, 1),
                               luaL_checkstring(L, 2),
@@ -315,6 +340,7 @@ static const luaL_Reg functions[] = {
     {"pcall",              l_pcall             },
     {"text_of",            l_text_of           },
     {"traceback_of_error", l_traceback_of_error},
+    {"on_group_traceback", l_on_group_traceback},
     {"errno",              l_errno             },
     {NULL,                 NULL                },
 };

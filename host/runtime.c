@@ -279,6 +279,7 @@ static void init_fields(Runtime *rt, lua_State *L) {
   rt->pool_max = 2048;
   rt->untaken_delay = 5;
   rt->handler_ref = rt->context_ref = rt->unclosed_ref = LUA_NOREF;
+  rt->group_traceback_ref = LUA_NOREF;
   lua_newtable(L);
   rt->slots_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);

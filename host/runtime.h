@@ -99,13 +99,14 @@ struct moonloop_runtime {
   int future_mt;
   int handle_mt;
   int waiters_mt;
-  int handler_ref;       // exception handler or LUA_NOREF
-  bool has_contexts;     // a context variable was ever set
-  int context_ref;       // context outside any task or callback
-  struct Handle *handle; // callback that runs now
-  int scopes_ref;        // coroutine -> its innermost CancelScope, weak keys
-  int detached;          // coroutines that have yielded with scopes open
-  int unclosed_ref;      // Lua function that reports blocks never left
+  int handler_ref;         // exception handler or LUA_NOREF
+  bool has_contexts;       // a context variable was ever set
+  int context_ref;         // context outside any task or callback
+  struct Handle *handle;   // callback that runs now
+  int scopes_ref;          // coroutine -> its innermost CancelScope, weak keys
+  int detached;            // coroutines that have yielded with scopes open
+  int group_traceback_ref; // Lua function that makes an ErrorGroup's
+  int unclosed_ref;        // Lua function that reports blocks never left
   int trace_ref; // the traceback of an error that passes through a pcall
   int wrap_ref;  // Lua function below which coroutine.wrap's bodies run
 

@@ -349,7 +349,7 @@ static int l_traceback_of(lua_State *L) {
   lua_getiuservalue(L, 1, FUTURE_RESULT);
   if (!error_is(L, -1, "Error"))
     return 0;
-  lua_getfield(L, -1, "traceback");
+  error_push_traceback(f->rt, L, -1);
   return 1;
 }
 

@@ -9,7 +9,8 @@ local M = {}
 
 local ErrorGroup = core.ErrorGroup
 
-local SHOWN_AT_MOST = 20 -- of the errors of one group, in words
+local SHOWN_AT_MOST <const> = 20 -- of the errors of one group, in words
+local DEEPEST <const> = 10 -- of groups in groups
 
 local function check_self(self, name)
   if not core.is_error(self, "ErrorGroup") then
@@ -66,14 +67,32 @@ end
 
 -- ---- in words --------------------------------------------------------------------
 
-local function indented(text, first, rest)
-  return first .. text:gsub("\n", "\n" .. rest)
-end
+local function is_group(value) return core.is_error(value, "ErrorGroup") end
 
 local function headline(self)
   local n = #(self.errors or {})
   local message = self.message == nil and "several errors" or core.text_of(self.message)
   return ("%s: %s (%d %s)"):format(self.kind, message, n, n == 1 and "error" or "errors")
+end
+
+-- Appends the lines of what is below a group, each after `margin`.
+local function add_branches(lines, group, margin, depth)
+  local list = group.errors or {}
+  local shown = math.min(#list, SHOWN_AT_MOST)
+  if depth > DEEPEST then
+    lines[#lines + 1] = margin .. "└─ and so on"
+    return
+  end
+  for i = 1, shown do
+    local first, rest = "├─ ", "│  "
+    if i == #list then first, rest = "└─ ", "   " end
+    local text = is_group(list[i]) and headline(list[i]) or core.text_of(list[i])
+    lines[#lines + 1] = margin .. first .. text:gsub("\n", "\n" .. margin .. rest)
+    if is_group(list[i]) then add_branches(lines, list[i], margin .. rest, depth + 1) end
+  end
+  if shown < #list then
+    lines[#lines + 1] = margin .. ("└─ and %d more"):format(#list - shown)
+  end
 end
 
 --- Gives the tree of errors: a line for the group, below it one for each error
@@ -83,45 +102,47 @@ end
 -- @see traceback.print_exception
 function ErrorGroup:__tostring()
   local lines = { headline(self) }
-  local list = self.errors or {}
-  local shown = math.min(#list, SHOWN_AT_MOST)
-  for i = 1, shown do
-    local last = i == #list
-    lines[#lines + 1] = indented(core.text_of(list[i]), last and "└─ " or "├─ ",
-      last and "   " or "│  ")
-  end
-  if shown < #list then lines[#lines + 1] = ("└─ and %d more"):format(#list - shown) end
+  add_branches(lines, self, "", 1)
   return table.concat(lines, "\n")
 end
 
--- The traceback of a group is that of where it was raised, then those of what is
--- in it.
-local function traceback_of(group)
-  local parts = { group.traceback }
-  for i = 1, math.min(#group.errors, SHOWN_AT_MOST) do
-    local err = group.errors[i]
-    local text = core.is_error(err, "ErrorGroup") and headline(err) or core.text_of(err)
-    parts[#parts + 1] = ("%d of %d: %s"):format(i, #group.errors, text)
-    parts[#parts + 1] = core.traceback_of_error(err)
+local function add_tracebacks(parts, group, depth)
+  parts[#parts + 1] = rawget(group, "traceback")
+  local list = group.errors or {}
+  for i = 1, depth <= DEEPEST and math.min(#list, SHOWN_AT_MOST) or 0 do
+    local err = list[i]
+    parts[#parts + 1] = ("%d of %d: %s"):format(i, #list,
+      is_group(err) and headline(err) or core.text_of(err))
+    if is_group(err) then
+      add_tracebacks(parts, err, depth + 1)
+    else
+      parts[#parts + 1] = core.traceback_of_error(err)
+    end
   end
-  return table.concat(parts, "\n")
 end
+
+-- What is shown as the traceback of a group: that of where it was raised, then
+-- those of what is in it.
+core.on_group_traceback(function(group)
+  local parts = {}
+  add_tracebacks(parts, group, 1)
+  return table.concat(parts, "\n")
+end)
 
 -- ---- making ----------------------------------------------------------------------
 
 --- Gives an Error object for what `task` (or a Future) failed with: itself, or
--- one that holds it as `value`.
-function M.as_error(value, task)
+-- one that holds it as `value`. Where there is no task, the traceback may be given.
+function M.as_error(value, task, traceback)
   if core.is_error(value) then return value end
   local text = value == nil and "nil" or core.text_of(value)
-  return core.Error:new(text, { value = value, traceback = task and core.traceback_of(task) })
+  if task then traceback = core.traceback_of(task) end
+  return core.Error:new(text, { value = value, traceback = traceback })
 end
 
 --- Makes an ErrorGroup of a list of Error objects.
 function M.group(message, list)
-  local group = ErrorGroup:new(message, { errors = list })
-  group.traceback = traceback_of(group)
-  return group
+  return ErrorGroup:new(message, { errors = list })
 end
 
 return M

@@ -115,17 +115,20 @@ local function is_among(failed, err)
   return false
 end
 
--- The errors in the order they came; `place` is that of the body's, where it failed.
-local function list_errors(self, failed, err, place)
+-- The errors in the order they came: `own`, of the body or nil, came after so many.
+local function list_errors(self, own, so_many)
   local list = {}
-  local own = failed and not core.is_error(err, "CancelledError")
-    and not is_among(self.failed, err)
   for i, task in ipairs(self.failed) do
-    if own and i == place then list[#list + 1] = errors.as_error(err) end
-    list[#list + 1] = errors.as_error(select(2, pcall(task.result, task)), task)
+    list[i] = errors.as_error(select(2, pcall(task.result, task)), task)
   end
-  if own and place > #self.failed then list[#list + 1] = errors.as_error(err) end
+  if own then table.insert(list, so_many + 1, own) end
   return list
+end
+
+-- The body's error as the group lists it; nil for one that it does not.
+local function own_error(self, err, traceback)
+  if core.is_error(err, "CancelledError") or is_among(self.failed, err) then return nil end
+  return errors.as_error(err, nil, traceback)
 end
 
 -- Waits for the children. Returns an error that ended the waiting and has to go on.
@@ -174,8 +177,9 @@ function group_mt:__close(err)
   self.closed = true
   local _ <close> = setmetatable({}, { __close = function() go_out(self) end })
   if self.children[core.current_task()] then raise_left_by_child(self) end
-  local place = #self.failed + 1
+  local so_many = #self.failed
   local failed = err ~= nil or self.body_runs -- with error(nil), where that shows
+  local traceback = failed and core.traceback_of_error(err) or nil
   local late
   if not core.may_wait() then
     orphan(self)
@@ -185,7 +189,7 @@ function group_mt:__close(err)
   end
   if self.orphaned then return end
   if late ~= nil then failed, err = true, late end
-  local list = list_errors(self, failed, err, place)
+  local list = list_errors(self, failed and own_error(self, err, traceback) or nil, so_many)
   if #list > 0 then raise_errors(self, list, err) end
   if late ~= nil then error(late, 0) end
 end
