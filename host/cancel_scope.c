@@ -230,14 +230,9 @@ static int l_cancel_scope(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"run",     scope_l_run    },
-    {"cancel",  l_scope_cancel },
-    {"enter",   l_scope_enter  },
-    {"leave",   l_scope_leave  },
-    {"expired", l_scope_expired},
-    {"site",    l_scope_site   },
-    {"owns",    l_scope_owns   },
-    {NULL,      NULL           },
+    {"run",    scope_l_run   },
+    {"cancel", l_scope_cancel},
+    {NULL,     NULL          },
 };
 
 static const luaL_Reg meta[] = {
@@ -258,9 +253,14 @@ static int l_on_unclosed(lua_State *L) { // function(scope, owner)
 }
 
 static const luaL_Reg functions[] = {
-    {"cancel_scope", l_cancel_scope},
-    {"on_unclosed",  l_on_unclosed },
-    {NULL,           NULL          },
+    {"cancel_scope",  l_cancel_scope },
+    {"enter_scope",   l_scope_enter  },
+    {"leave_scope",   l_scope_leave  },
+    {"scope_expired", l_scope_expired},
+    {"scope_site",    l_scope_site   },
+    {"scope_owns",    l_scope_owns   },
+    {"on_unclosed",   l_on_unclosed  },
+    {NULL,            NULL           },
 };
 
 void scope_open(Runtime *rt, lua_State *L) {

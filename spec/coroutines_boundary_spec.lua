@@ -31,6 +31,20 @@ describe("An await across a C function that cannot be suspended", function()
     end))
   end)
 
+  for name, call in pairs {
+    move_on_after = function() moonloop.move_on_after(1, nap) end,
+    shield = function() moonloop.shield(nap) end,
+    ["CancelScope:run"] = function() moonloop.CancelScope({}):run(nap) end,
+    task_group = function() moonloop.task_group(nap) end,
+    gather = function() moonloop.gather(nap) end,
+  } do
+    it("names string.gsub, and not the " .. name .. " in it", function()
+      assert.matches("suspended: string.gsub", refusal(function()
+        string.gsub("abc", "%w", call)
+      end), 1, true)
+    end)
+  end
+
   it("names what ipairs calls", function()
     local message = refusal(function()
       for i in ipairs(awaiting_index) do

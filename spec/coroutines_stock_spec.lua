@@ -191,6 +191,26 @@ describe("In stock Lua", function()
     assert.matches("^false\t[^\n]*patch_coroutines[^\n]*\non\n$", out)
   end)
 
+  for name, code in pairs {
+    timeout = "local _ <close> = moonloop.timeout(1)",
+    TaskGroup = "local _ <close> = moonloop.TaskGroup()",
+    task_group = "moonloop.task_group(print)",
+    move_on_after = "moonloop.move_on_after(1, print)",
+    ["CancelScope:run"] = "moonloop.CancelScope({}):run(print)",
+    shield = "moonloop.shield(print)",
+  } do
+    it("a " .. name .. " in an inner coroutine raises and names patch_coroutines", function()
+      local _, out = stock.lua(([[
+        local moonloop = require "moonloop"
+        moonloop.run(function()
+          local ok, err = pcall(coroutine.wrap(function() %s end))
+          print(ok, err)
+        end)
+      ]]):format(code))
+      assert.matches("^false\t[^\n]*patch_coroutines[^\n]*\n$", out)
+    end)
+  end
+
   it("an await in an inner coroutine works after patch_coroutines", function()
     local _, out = stock.lua([[
       local moonloop = require "moonloop"

@@ -115,6 +115,56 @@ describe("What can still wake a task", function()
   end)
 end)
 
+describe("What can wake nobody", function()
+  -- Runs a program that opens the block in a generator, which it drops or not, and
+  -- waits for ever. No collection helps it.
+  local function deadlock(block, dropped)
+    local status, out, err = script.run(([[
+      local moonloop = require "moonloop"
+      collectgarbage("stop")
+      local gen = coroutine.wrap(function() %s end)
+      gen()
+      %s
+      local ok, e = pcall(function() moonloop.Event():wait() end)
+      print(ok, e.kind, gen == nil)
+    ]]):format(block, dropped and "gen = nil" or ""), { timeout = 10 })
+    assert.equal("", err)
+    assert.equal(("false\tDeadlockError\t%s\n"):format(dropped), out)
+    assert.equal(0, status)
+  end
+
+  local BLOCKS = {
+    timeout = "local _ <close> = moonloop.timeout(3600) coroutine.yield()",
+    move_on_after = "moonloop.move_on_after(3600, coroutine.yield)",
+  }
+  for name, block in pairs(BLOCKS) do
+    it("is the timer of a " .. name .. " in a generator that has yielded", function()
+      deadlock(block, false)
+    end)
+
+    it("is the timer of a " .. name .. " in a generator that was dropped", function()
+      deadlock(block, true)
+    end)
+  end
+
+  it("is such a timer only while the generator is suspended", function()
+    local status, out, err = script.run([[
+      local moonloop = require "moonloop"
+      local gen = coroutine.wrap(function()
+        local _ <close> = moonloop.timeout(0.01)
+        coroutine.yield()
+        moonloop.sleep_forever()
+      end)
+      gen()
+      local ok, e = pcall(gen)
+      print(ok, e.kind)
+    ]])
+    assert.equal("", err)
+    assert.equal("false\tTimeoutError\n", out)
+    assert.equal(0, status)
+  end)
+end)
+
 describe("A deadlock after a deadlock", function()
   it("is told again, as long as the main task goes on", function()
     local status, out = script.run([[

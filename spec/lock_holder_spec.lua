@@ -2,6 +2,7 @@
 -- The holder of a Lock: who may release it, what becomes of a lock whose holder
 -- ends, and the guard that each acquisition gives.
 local moonloop = require "moonloop"
+local stock = require "spec.support.stock"
 local tasks = require "spec.support.tasks"
 local testing = moonloop.testing
 
@@ -125,6 +126,30 @@ describe("A careless holder of a lock", function()
     testing.wait_all_blocked()
     assert.same({ "next" }, list)
   end)
+end)
+
+describe("A main task that ends with a lock", function()
+  for how, leave in pairs { well = "", ["with an error"] = 'error("the only report", 0)' } do
+    it(how .. " has no waiter report what its cancellation spares it", function()
+      local _, out, err = stock.moonloop(([[
+        local moonloop = require "moonloop"
+        local lock = moonloop.Lock()
+        lock:acquire()
+        for i = 1, 100 do
+          moonloop.create_task(function()
+            local ok, e = pcall(lock.acquire, lock)
+            if not ok and e.kind == "CancelledError" then io.write(".") end
+            error(e, 0)
+          end)
+        end
+        moonloop.sleep(0)
+        %s
+      ]]):format(leave))
+      assert.equal(("."):rep(100), out)
+      assert.is_nil(err:find("error in task", 1, true))
+      assert.is_nil(err:find("ended without releasing", 1, true))
+    end)
+  end
 end)
 
 describe("A lock's guard", function()

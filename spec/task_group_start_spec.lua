@@ -120,7 +120,8 @@ describe("A child that fails before it has started", function()
     collectgarbage()
     collectgarbage()
     moonloop.sleep(10)
-    assert.equal(0, #reports)
+    -- Reports of what other specs have left may come in that time too.
+    assert.is_nil(tasks.find(reports, function(report) return report.error == "taken" end))
   end)
 
   it("or ends, raises InvalidStateError", function()

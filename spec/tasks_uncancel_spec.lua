@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- A cancellation that is taken back between its request and the turn in which
--- the task hears of it: the await was given up all the same, and says so.
+-- the task hears of it: the await was given up all the same, and says so. And
+-- uncancel where there is nothing left to take back.
 local moonloop = require "moonloop"
 local net = require "spec.support.net"
+local stock = require "spec.support.stock"
 local tasks = require "spec.support.tasks"
 
 local WAITS = {
@@ -98,5 +100,60 @@ describe("A cancelled task's second await", function()
     local first, second, err, after = task:await()
     assert.is_false(first)
     is_cancelled(second, err, after)
+  end)
+end)
+
+describe("uncancel of a task that has ended", function()
+  -- In a process of its own: what is given back twice is missed only later.
+  for how, fn in pairs {
+    ["cancelled"] = "moonloop.sleep_forever",
+    ["well, though it was cancelled"] = "function() pcall(moonloop.sleep_forever) end",
+    ["before it began"] = "function() end",
+  } do
+    it(how .. " leaves the messages and callbacks of others alone", function()
+      local status, out, err = stock.moonloop(([[
+        local moonloop = require "moonloop"
+        local loop = moonloop.get_running_loop()
+        local task = moonloop.create_task(%s)
+        if %s then moonloop.sleep(0) end
+        task:cancel("message")
+        pcall(moonloop.await, task)
+        loop:call_soon(print, "first")
+        task:uncancel()
+        loop:call_soon(print, "second")
+        loop:call_soon(print, "third")
+        moonloop.sleep(0)
+        moonloop.sleep(0)
+      ]]):format(fn, how ~= "before it began"))
+      assert.equal("first\nsecond\nthird\n", out)
+      assert.equal("", err)
+      assert.equal(0, status)
+    end)
+  end
+
+  it("leaves its outcome", function()
+    local task = tasks.start(moonloop.sleep_forever)
+    assert.is_true(tasks.cancel(task, "message"))
+    task:uncancel()
+    assert.is_true(task:cancelled())
+    assert.equal("message", select(2, pcall(moonloop.await, task)).message)
+  end)
+end)
+
+describe("A task that is cancelled very often", function()
+  it("has each time counted, and is free only when all are taken back", function()
+    local N <const> = 65536
+    local task = moonloop.create_task(function()
+      pcall(moonloop.sleep_forever)
+      local task = moonloop.current_task()
+      for _ = 2, N do task:uncancel() end
+      local still, err = pcall(moonloop.sleep, 0)
+      task:uncancel()
+      return still, err, moonloop.sleep(0, "free again")
+    end)
+    moonloop.sleep(0)
+    for _ = 1, N do task:cancel() end
+    assert.equal(N, task:cancelling())
+    is_cancelled(task:await())
   end)
 end)

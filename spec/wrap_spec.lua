@@ -48,6 +48,19 @@ describe("wrap", function()
     assert.is_false(ran)
   end)
 
+  it("lets others run in between though it is resolved at once each time", function()
+    local ran = 0
+    local task = create_task(function()
+      while true do
+        sleep(0)
+        ran = ran + 1
+      end
+    end)
+    for _ = 1, 10000 do wrap(function(resolve) resolve() end) end
+    assert.is_true(ran > 10)
+    assert.is_true(tasks.cancel(task))
+  end)
+
   it("raises what is rejected, at once or later, as it is", function()
     for _, problem in ipairs { "text", { "table" }, moonloop.OSError:new("x"), false } do
       local ok, err = pcall(wrap, function(_, reject) reject(problem) end)
@@ -222,6 +235,18 @@ describe("What a wrap's function returns", function()
       return mark
     end)
     assert.is_false(called)
+  end)
+
+  it("may await, shielded", function()
+    local list = {}
+    local task = tasks.start(wrap, function()
+      return function()
+        sleep(0)
+        list[1] = "undone"
+      end
+    end)
+    assert.is_true(tasks.cancel(task))
+    assert.same({ "undone" }, list)
   end)
 
   it("may be nothing", function()

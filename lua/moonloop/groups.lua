@@ -82,6 +82,11 @@ local function orphan(self)
   self.orphaned, self.left = true, true
   self.scope:cancel("the group was abandoned")
   cancel_children(self, "the group was abandoned")
+  if self.own then
+    core.call_exception_handler(nil, {
+      message = "error in the body of an abandoned task group", error = self.own,
+    })
+  end
   for _, task in ipairs(self.failed) do
     core.call_exception_handler(nil, {
       message = ("error in task '%s' of an abandoned task group"):format(task:get_name()),
@@ -101,6 +106,7 @@ end
 -- Waits shielded until every child has ended; what is thrown in meanwhile (a
 -- deadlock) does not shorten that.
 local function outlast_children(self)
+  local _ <close> = tasks.outlasting(core.current_task(), self)
   while self.count > 0 and core.may_wait() do
     pcall(function() core.cancel_scope(nil, true):run(wait_for_children, self) end)
   end
@@ -139,7 +145,7 @@ local function wind_up(self, body_failed)
     cancel_children(self, "the group is being left")
   end
   outlast_children(self)
-  if problem ~= nil and not self.scope:owns(problem) then return problem end
+  if problem ~= nil and not core.scope_owns(self.scope, problem) then return problem end
 end
 
 local function raise_errors(self, list, err)
@@ -162,7 +168,18 @@ local function go_out(self)
   if self.count > 0 then orphan(self) end
   self.left = true
   generators.release(self)
-  if not self.functional then self.scope:leave() end
+  if not self.functional then core.leave_scope(self.scope) end
+end
+
+local function leave(self, failed, err)
+  local so_many = #self.failed
+  self.own = failed and own_error(self, err, core.traceback_of_error(err)) or nil
+  local late = wind_up(self, failed)
+  if late ~= nil then self.own, err = own_error(self, late), late end
+  local list = list_errors(self, self.own, so_many)
+  self.own = nil
+  if #list > 0 then raise_errors(self, list, err) end
+  if late ~= nil then error(late, 0) end
 end
 
 --- Leaves the block: waits for the children; when the body has failed or was
@@ -177,21 +194,16 @@ function group_mt:__close(err)
   self.closed = true
   local _ <close> = setmetatable({}, { __close = function() go_out(self) end })
   if self.children[core.current_task()] then raise_left_by_child(self) end
-  local so_many = #self.failed
   local failed = err ~= nil or self.body_runs -- with error(nil), where that shows
-  local traceback = failed and core.traceback_of_error(err) or nil
-  local late
   if not core.may_wait() then
     orphan(self)
     if not core.is_closing() then core.check() end
   elseif not self.left then
-    late = wind_up(self, failed)
+    return leave(self, failed, err)
   end
-  if self.orphaned then return end
-  if late ~= nil then failed, err = true, late end
-  local list = list_errors(self, failed and own_error(self, err, traceback) or nil, so_many)
-  if #list > 0 then raise_errors(self, list, err) end
-  if late ~= nil then error(late, 0) end
+  if self.orphaned and core.scope_owns(self.scope, err) then
+    core.raise("InvalidStateError", "the task that opened the TaskGroup has ended")
+  end
 end
 
 -- ---- making one -------------------------------------------------------------------------
@@ -223,7 +235,7 @@ function M.TaskGroup(opts)
   opts = options.check(1, "TaskGroup", opts, OPTIONS)
   local self = new_group(opts.name, false)
   generators.guard(self)
-  self.scope:enter(self)
+  core.enter_scope(self.scope, self)
   return self
 end
 

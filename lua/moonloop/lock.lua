@@ -44,8 +44,8 @@ local function hand_over(self)
   if #self.waiters > 0 then watch_holder(self) end
 end
 
--- A holder that has ended leaves the lock to nobody. Told by the loop, so that
--- tasks that the end of a run cancels do not all fail before.
+-- A holder that has ended leaves the lock to nobody. Told a turn later, so that
+-- tasks that are cancelled when their main task has ended do not all fail before.
 local function on_holder_end(self, task)
   if self.watched ~= task then return end
   self.watched = nil
@@ -61,7 +61,7 @@ function M.new(name, label)
   self.waiters = core.waiters(self.label, function(guard)
     if guard and self.guard == guard then hand_over(self) end
   end)
-  self.on_holder_end = function(task) core.call_soon(nil, on_holder_end, self, task) end
+  self.on_holder_end = function(task) core.call_later(nil, 0, on_holder_end, self, task) end
   return self
 end
 

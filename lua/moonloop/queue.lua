@@ -156,12 +156,17 @@ local function take(self)
   return item
 end
 
+-- Of an empty queue, after a burst.
+local function give_memory_back(self)
+  if self.kind.room(self) > KEPT then self.kind.clear(self) end
+end
+
 -- What `get` does not do in C. `is_late`: others have to run first.
 local function get(self, _, is_late)
   if is_late then core.sleep(0) end
   if count(self) > 0 then return take(self) end
   if self.is_shut then raise_shut(self) end
-  if self.kind.room(self) > KEPT then self.kind.clear(self) end -- after a burst
+  give_memory_back(self)
   local has_item, item = self.getters:wait()
   if not has_item then raise_shut(self) end
   return item
@@ -189,6 +194,7 @@ function Queue:get_nowait()
   check(self, "get_nowait")
   if count(self) > 0 then return take(self) end
   if self.is_shut then raise_shut(self) end
+  give_memory_back(self)
   core.raise("QueueEmpty", ("%s is empty"):format(self.label))
 end
 
@@ -204,6 +210,7 @@ local function next_item(self)
     return take(self)
   end
   if self.is_shut then return nil end
+  give_memory_back(self)
   local has_item, item = self.getters:wait()
   if not has_item or item ~= nil then return item end
   take_back(self, true, nil)

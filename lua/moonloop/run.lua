@@ -217,9 +217,11 @@ end
 
 local function finish_nested(number)
   end_run(number)
-  core.cancel_scope(nil, true):run(function()
-    cancel_all(number, number, core.current_task())
-  end)
+  if core.may_wait() then
+    core.cancel_scope(nil, true):run(cancel_all, number, number, core.current_task())
+  else -- the task is closed by force
+    for _, task in ipairs(unfinished(number, number)) do task:cancel() end
+  end
   core.drop_handles(number, number)
   core.abort_resources(number, number)
   core.report_untaken(number, number)

@@ -80,7 +80,7 @@ local function enter(when, seconds)
   local self = setmetatable({
     what = "timeout", seconds = seconds, scope = core.cancel_scope(when), left = false,
   }, timeout_mt)
-  self.scope:enter(self)
+  core.enter_scope(self.scope, self)
   return self
 end
 
@@ -119,7 +119,7 @@ function Timeout:when() return check_timeout(self, "when").scope.deadline end
 --- Tells whether it has expired.
 -- @function Timeout:expired
 -- @see asyncio.Timeout.expired
-function Timeout:expired() return check_timeout(self, "expired").scope:expired() end
+function Timeout:expired() return core.scope_expired(check_timeout(self, "expired").scope) end
 
 --- Moves the time at which it expires. A time that is past expires it at once.
 -- @function Timeout:reschedule
@@ -130,21 +130,23 @@ function Timeout:reschedule(when)
   check_timeout(self, "reschedule")
   if when ~= nil then options.check_seconds(1, "reschedule", when) end
   if self.left then core.raise("InvalidStateError", "the block of the timeout was left") end
-  if self.scope:expired() then core.raise("InvalidStateError", "the timeout has expired") end
+  if core.scope_expired(self.scope) then
+    core.raise("InvalidStateError", "the timeout has expired")
+  end
   self.seconds = when and when - core.time()
   self.scope.deadline = when
 end
 
 function timeout_mt:__tostring()
   local scope = self.scope
-  local state = scope:expired() and "expired" or self.left and "left"
+  local state = core.scope_expired(scope) and "expired" or self.left and "left"
     or scope.deadline and options.seconds(scope.deadline - core.time()) .. " left"
     or "no limit"
   return ("Timeout: (%s)"):format(state)
 end
 
 local function timeout_error(self, cause)
-  local site = self.scope:site()
+  local site = core.scope_site(self.scope)
   local text = "timed out after " .. options.seconds(self.seconds or 0)
   if site then text = ("%s (timeout made at %s)"):format(text, site) end
   return core.TimeoutError:new(text, { cause = cause, traceback = cause.traceback })
@@ -157,8 +159,8 @@ end
 function timeout_mt:__close(err)
   if self.left then return end
   self.left = true
-  local own = self.scope:expired() and self.scope:owns(err)
-  self.scope:leave()
+  local own = core.scope_expired(self.scope) and core.scope_owns(self.scope, err)
+  core.leave_scope(self.scope)
   if own then error(timeout_error(self, err), 0) end
 end
 
@@ -167,7 +169,7 @@ end
 core.on_unclosed(function(scope, owner)
   core.call_exception_handler(nil, {
     message = ("a %s was bound without <close>, so its block was never left"):format(owner.what),
-    created_at = scope:site(), scope = owner,
+    created_at = core.scope_site(scope), scope = owner,
   })
   if owner.abandon then owner:abandon() end
 end)

@@ -39,15 +39,26 @@ local function create_task_with(...) return M.spawn("create_task", ...) end
 -- In C, which comes here when the first argument is not a function.
 M.create_task = core.make_create_task(create_task_with)
 
-local outlasted = {} -- task -> what it waits for here
+local outlasted = {} -- task -> Future, or group of children, that it waits for
 
 -- Tasks that each wait here for the end of the other would do so for ever.
 local function is_circle(future, own)
   while future do
     future = outlasted[future]
     if future == own then return true end
+    if type(future) == "table" then return future.children[own] ~= nil end
   end
   return false
+end
+
+local ending_mt = { __close = function(self) outlasted[self.own] = self.outer end }
+
+--- Tells, until the value is closed, that the task `own` cannot end before a Future
+-- or a group.
+function M.outlasting(own, thing)
+  local ending = setmetatable({ own = own, outer = outlasted[own] }, ending_mt)
+  outlasted[own] = thing
+  return ending
 end
 
 --- Waits, shielded, until a Future has ended, and leaves the outcome. Where
@@ -55,9 +66,7 @@ end
 function M.outlast(future)
   local own = core.current_task()
   if not core.may_wait() or is_circle(future, own) then return end
-  local outer = outlasted[own]
-  local _ <close> = setmetatable({}, { __close = function() outlasted[own] = outer end })
-  outlasted[own] = future
+  local _ <close> = M.outlasting(own, future)
   core.cancel_scope(nil, true):run(core.join, future)
 end
 
