@@ -122,6 +122,7 @@ describe("Tasks that cancel each other", function()
   for name, call in pairs(CALLS) do
     it("and wait for each other's end, in a " .. name .. " and a wait_for, both end", function()
       local _ <close> = testing.virtual_clock { threshold = 0 }
+      local reports <close> = tasks.reports()
       local outer
       outer = moonloop.create_task(function()
         call(function() moonloop.wait_for(outer, 10) end, moonloop.sleep_forever)
@@ -130,6 +131,12 @@ describe("Tasks that cancel each other", function()
       testing.wait_all_blocked()
       assert.is_true(outer:done())
       assert.equal(1, #moonloop.all_tasks())
+      moonloop.sleep(10)
+      collectgarbage()
+      moonloop.sleep(10)
+      for _, report in ipairs(reports) do -- of the inner one, whose error nobody can have
+        assert.equal("TimeoutError", report.error.kind)
+      end
     end)
   end
 end)

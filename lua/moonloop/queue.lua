@@ -141,7 +141,7 @@ function Queue:put_nowait(item)
   check(self, "put_nowait")
   if self.is_shut then raise_shut(self) end
   if count(self) >= self.bound then
-    core.raise("QueueFull", ("%s is full (%d items)"):format(self.label, count(self)))
+    core.raise("QueueFull", ("%s is full (maxsize %d)"):format(self.label, self.maxsize))
   end
   accept(self, item)
 end
