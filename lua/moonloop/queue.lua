@@ -81,6 +81,7 @@ function M.new(class, class_name, name, maxsize)
     kind = class, name = name, label = label,
     maxsize = maxsize, bound = maxsize > 0 and maxsize or math.maxinteger,
     handed = 0, finished = 0, is_shut = false, is_dropped = false,
+    put = class.methods.put, get = class.methods.get, -- a tenth cheaper than the way up
     putters = core.waiters("put to " .. label), joiners = core.waiters("join of " .. label),
   }, class)
   self.getters = core.waiters("get from " .. label, function(...) take_back(self, ...) end)
