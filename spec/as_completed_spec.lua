@@ -11,16 +11,7 @@ local as_completed, create_task, await = moonloop.as_completed, moonloop.create_
 local sleep, sleep_forever, Future = moonloop.sleep, moonloop.sleep_forever, moonloop.Future
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
-
-local function ready(...)
-  local future = Future()
-  future:set_result(...)
-  return future
-end
+local kind, ready = tasks.kind, tasks.ready
 
 -- Waits for ever; cancelled, it notes so after a clean-up that awaits.
 local function cleaning(list)

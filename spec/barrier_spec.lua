@@ -9,11 +9,7 @@ local testing = moonloop.testing
 local core = require "moonloop.core" -- closes a task by force
 local Barrier, create_task = moonloop.Barrier, moonloop.create_task
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
+local kind = tasks.raised
 
 -- A task that appends what wait answers or raises.
 local function arrive(barrier, list)

@@ -10,11 +10,7 @@ local testing = moonloop.testing
 local core = require "moonloop.core" -- closes a task by force
 local Condition = moonloop.Condition
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
+local kind = tasks.raised
 
 -- A task that waits for a notification and appends `name`.
 local function watch(condition, list, name)

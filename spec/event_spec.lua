@@ -9,11 +9,7 @@ local testing = moonloop.testing
 local core = require "moonloop.core" -- closes a task by force
 local Event, create_task = moonloop.Event, moonloop.create_task
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
+local kind = tasks.raised
 
 -- A task that appends `name` when the event is set.
 local function watch(event, list, name)

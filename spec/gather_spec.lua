@@ -9,23 +9,7 @@ local gather, create_task, await = moonloop.gather, moonloop.create_task, moonlo
 local sleep, sleep_forever, Future = moonloop.sleep, moonloop.sleep_forever, moonloop.Future
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
-
-local function ready(...)
-  local future = Future()
-  future:set_result(...)
-  return future
-end
-
--- Has reported what failed and is not reachable any more. Awaits.
-local function collect()
-  collectgarbage()
-  collectgarbage()
-  testing.wait_all_blocked()
-end
+local kind, ready, collect, cleaning = tasks.kind, tasks.ready, tasks.collect, tasks.cleaning
 
 local function returning(...)
   local values = table.pack(...)
@@ -37,17 +21,6 @@ local function failing(err)
   return function()
     sleep(0)
     error(err, 0)
-  end
-end
-
--- Waits for ever; once cancelled it cleans up until `gate` opens.
-local function cleaning(gate, list)
-  return function()
-    local _ <close> = moonloop.defer(function()
-      gate:await()
-      list[#list + 1] = "cleaned"
-    end)
-    sleep_forever()
   end
 end
 

@@ -11,10 +11,7 @@ local move_on_after, create_task, await = moonloop.move_on_after, moonloop.creat
 local sleep, sleep_forever, Future = moonloop.sleep, moonloop.sleep_forever, moonloop.Future
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind = tasks.kind
 
 describe("move_on_after", function()
   it("returns true and the function's values", function()

@@ -3,31 +3,14 @@
 -- closed by force: before the item was handed over, after, and in the same turn.
 local moonloop = require "moonloop"
 local stock = require "spec.support.stock"
+local queues = require "spec.support.queues"
 local tasks = require "spec.support.tasks"
 local testing = moonloop.testing
 
 local core = require "moonloop.core" -- closes a task by force
 local Queue = moonloop.Queue
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
-
--- A queue of that size that holds the items.
-local function queue_of(maxsize, ...)
-  local queue = Queue(maxsize)
-  for _, item in ipairs { ... } do queue:put_nowait(item) end
-  return queue
-end
-
--- What is in the queue, taken out, as text.
-local function drained(queue)
-  local items = {}
-  while not queue:empty() do items[#items + 1] = tostring(queue:get_nowait()) end
-  return table.concat(items, " ")
-end
+local kind, queue_of, drained = tasks.raised, queues.of, queues.drained
 
 -- A task that gets one item and appends it, after its mark if it has one.
 local function getter(queue, list, mark)

@@ -2,6 +2,7 @@
 -- Queues, locks and barriers used in ways that cannot work: what is raised, in
 -- the user's words and at the user's line, and that nothing is lost by it.
 local moonloop = require "moonloop"
+local queues = require "spec.support.queues"
 local tasks = require "spec.support.tasks"
 local testing = moonloop.testing
 
@@ -17,12 +18,7 @@ local function refusal(fn, ...)
   return tostring(err)
 end
 
--- What is in the queue, taken out, as text.
-local function drained(queue)
-  local items = {}
-  while not queue:empty() do items[#items + 1] = tostring(queue:get_nowait()) end
-  return table.concat(items, " ")
-end
+local drained = queues.drained
 
 describe("An option that does not exist", function()
   local CLASSES = { "Queue", "LifoQueue", "PriorityQueue", "Semaphore", "Condition", "Lock" }

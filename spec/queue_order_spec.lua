@@ -2,28 +2,18 @@
 -- PriorityQueue and LifoQueue: the order of their items, comparisons that fail,
 -- and that they keep what a Queue promises to those who wait.
 local moonloop = require "moonloop"
+local queues = require "spec.support.queues"
 local tasks = require "spec.support.tasks"
 local testing = moonloop.testing
 
 local core = require "moonloop.core" -- closes a task by force
 local PriorityQueue, LifoQueue = moonloop.PriorityQueue, moonloop.LifoQueue
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
+local kind, drained = tasks.raised, queues.drained
 
 local function put_all(queue, ...)
   for _, item in ipairs { ... } do queue:put_nowait(item) end
   return queue
-end
-
--- What is in the queue, taken out, as text.
-local function drained(queue)
-  local items = {}
-  while not queue:empty() do items[#items + 1] = tostring(queue:get_nowait()) end
-  return table.concat(items, " ")
 end
 
 -- Orders {rank=, name=} by rank.

@@ -2,23 +2,13 @@
 -- A queue's shutdown, for those who wait on either side and for join, and iterating
 -- until then.
 local moonloop = require "moonloop"
+local queues = require "spec.support.queues"
 local tasks = require "spec.support.tasks"
 local testing = moonloop.testing
 
 local Queue = moonloop.Queue
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
-
--- A queue of that size that holds the items.
-local function queue_of(maxsize, ...)
-  local queue = Queue(maxsize)
-  for _, item in ipairs { ... } do queue:put_nowait(item) end
-  return queue
-end
+local kind, queue_of = tasks.raised, queues.of
 
 local core = require "moonloop.core" -- closes a task by force
 

@@ -10,16 +10,7 @@ local race, create_task, await = moonloop.race, moonloop.create_task, moonloop.a
 local sleep, sleep_forever, Future = moonloop.sleep, moonloop.sleep_forever, moonloop.Future
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
-
-local function ready(...)
-  local future = Future()
-  future:set_result(...)
-  return future
-end
+local kind, ready, cleaning = tasks.kind, tasks.ready, tasks.cleaning
 
 -- Gives `value` when the others wait.
 local function soon(value)
@@ -30,17 +21,6 @@ local function failed(err)
   local future = Future()
   future:set_error(err)
   return future
-end
-
--- Waits for ever; once cancelled it cleans up until `gate` opens.
-local function cleaning(gate, list)
-  return function()
-    local _ <close> = moonloop.defer(function()
-      gate:await()
-      list[#list + 1] = "cleaned"
-    end)
-    sleep_forever()
-  end
 end
 
 -- A race in a task that notes what it got and what the next await does.

@@ -10,11 +10,7 @@ local core = require "moonloop.core" -- closes a task by force
 local Semaphore, BoundedSemaphore = moonloop.Semaphore, moonloop.BoundedSemaphore
 local create_task = moonloop.create_task
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  assert.is_false(ok)
-  return moonloop.is_error(err) and err.kind or err
-end
+local kind = tasks.raised
 
 -- How many permits are free: takes them all, and gives them back.
 local function permits(semaphore)

@@ -8,10 +8,7 @@ local testing = moonloop.testing
 
 local function nap() moonloop.sleep(0) end
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind = tasks.kind
 
 -- Both forms of a group around `fn(tg)`.
 local FORMS = {

@@ -7,18 +7,9 @@ local testing = moonloop.testing
 
 local function nap() moonloop.sleep(0) end
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind, collect = tasks.kind, tasks.collect
 
 -- Lets go what nobody holds, and lets that have its effect.
-local function collect()
-  collectgarbage()
-  collectgarbage()
-  testing.wait_all_blocked()
-end
-
 -- Both forms of a group around `fn(tg)`.
 local FORMS = {
   ["TaskGroup"] = function(fn)

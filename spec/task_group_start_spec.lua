@@ -7,10 +7,7 @@ local testing = moonloop.testing
 
 local function nap() moonloop.sleep(0) end
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind = tasks.kind
 
 -- Runs `fn(tg)` in the block of a group.
 local function in_group(fn)

@@ -7,10 +7,7 @@ local testing = moonloop.testing
 local create_task, await, sleep_forever = moonloop.create_task, moonloop.await,
   moonloop.sleep_forever
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind = tasks.kind
 
 describe("Cancelling a task", function()
   it("raises CancelledError with the message where it waits", function()

@@ -8,11 +8,7 @@ local testing = moonloop.testing
 local create_task, await = moonloop.create_task, moonloop.await
 local loop = moonloop.get_running_loop()
 
-local function collect()
-  collectgarbage()
-  collectgarbage()
-  testing.wait_all_blocked()
-end
+local collect = tasks.collect
 
 local function report_of(reports, err)
   return tasks.find(reports, function(context) return context.error == err end)

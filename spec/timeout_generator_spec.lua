@@ -9,16 +9,7 @@ local testing = moonloop.testing
 local timeout, create_task, await = moonloop.timeout, moonloop.create_task, moonloop.await
 local sleep, sleep_forever = moonloop.sleep, moonloop.sleep_forever
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
-
-local function collect()
-  collectgarbage()
-  collectgarbage()
-  testing.wait_all_blocked()
-end
+local kind, collect = tasks.kind, tasks.collect
 
 -- A generator that counts upwards, each number after `pause`, all within
 -- `seconds`.

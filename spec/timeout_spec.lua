@@ -11,10 +11,7 @@ local create_task, await, Future = moonloop.create_task, moonloop.await, moonloo
 local sleep, sleep_forever = moonloop.sleep, moonloop.sleep_forever
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind = tasks.kind
 
 local function line_of(fn, offset)
   return debug.getinfo(fn, "S").linedefined + offset

@@ -10,16 +10,7 @@ local wait_for, create_task, await = moonloop.wait_for, moonloop.create_task, mo
 local sleep, sleep_forever, Future = moonloop.sleep, moonloop.sleep_forever, moonloop.Future
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
-
-local function ready(...)
-  local future = Future()
-  future:set_result(...)
-  return future
-end
+local kind, ready = tasks.kind, tasks.ready
 
 -- Waits for ever; once cancelled it answers as `answer` does.
 local function stubborn(answer)

@@ -15,23 +15,7 @@ local EXCEPTION = { return_when = "FIRST_EXCEPTION" }
 local ALL = { return_when = "ALL_COMPLETED" }
 local POLL = { timeout = 0 }
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
-
-local function ready(...)
-  local future = Future()
-  future:set_result(...)
-  return future
-end
-
--- Has reported what failed and is not reachable any more. Awaits.
-local function collect()
-  collectgarbage()
-  collectgarbage()
-  testing.wait_all_blocked()
-end
+local kind, ready, collect = tasks.kind, tasks.ready, tasks.collect
 
 -- Whether both lists hold the very same values in the same order.
 local function same_objects(expected, list)

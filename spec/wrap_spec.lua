@@ -10,10 +10,7 @@ local wrap, create_task, await = moonloop.wrap, moonloop.create_task, moonloop.a
 local sleep, sleep_forever = moonloop.sleep, moonloop.sleep_forever
 local loop = moonloop.get_running_loop()
 
-local function kind(fn, ...)
-  local ok, err = pcall(fn, ...)
-  return not ok and moonloop.is_error(err) and err.kind
-end
+local kind = tasks.kind
 
 -- Starts a wrap in a task: the task, resolve, reject, and how often what it
 -- returned was called.

@@ -55,4 +55,43 @@ function M.find(list, accept)
   end
 end
 
+--- The kind of the Error that `fn(...)` raises; false where it raises none.
+function M.kind(fn, ...)
+  local ok, err = pcall(fn, ...)
+  return not ok and moonloop.is_error(err) and err.kind
+end
+
+--- What `fn(...)` has to raise: the kind of an Error, another value as it is.
+function M.raised(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert(not ok, "nothing was raised")
+  return moonloop.is_error(err) and err.kind or err
+end
+
+--- A Future that has these values.
+function M.ready(...)
+  local future = moonloop.Future()
+  future:set_result(...)
+  return future
+end
+
+--- Has what failed and cannot be reached any more collected, and reported. Awaits.
+function M.collect()
+  collectgarbage()
+  collectgarbage()
+  moonloop.testing.wait_all_blocked()
+end
+
+--- A function that waits for ever; once cancelled it waits for `gate`, and appends
+-- "cleaned" to `list`.
+function M.cleaning(gate, list)
+  return function()
+    local _ <close> = moonloop.defer(function()
+      gate:await()
+      list[#list + 1] = "cleaned"
+    end)
+    moonloop.sleep_forever()
+  end
+end
+
 return M
