@@ -141,6 +141,23 @@ describe("Tasks that cancel each other", function()
   end
 end)
 
+describe("A child that waits for the end of the task that has its group", function()
+  it("fails, and so does the group", function()
+    local _ <close> = testing.virtual_clock { threshold = 0 }
+    local outer
+    outer = moonloop.create_task(function()
+      moonloop.task_group(function(tg)
+        tg:create_task({ name = "child" }, function() moonloop.wait_for(outer, 10) end)
+      end)
+    end)
+    local ok, err = tasks.outcome(outer)
+    assert.is_false(ok)
+    assert.equal(1, #err.errors)
+    assert.equal("InvalidStateError", err.errors[1].kind)
+    assert.matches("task 'child' waits for the end", err.errors[1].message, 1, true)
+  end)
+end)
+
 describe("A group that is left where nothing can await", function()
   it("raises, naming the function, and cancels its children", function()
     local child

@@ -51,6 +51,18 @@ local function is_circle(future, own)
   return false
 end
 
+-- Ends the waiting of children, of a group that is being left, for the very task
+-- that waits for them.
+local function break_circles(own, children)
+  for child in pairs(children) do
+    if outlasted[child] == own then
+      core.throw(child, core.InvalidStateError:new(
+        ("task '%s' waits for the end of task '%s', which waits for its end"):format(
+          child:get_name(), own:get_name())))
+    end
+  end
+end
+
 local ending_mt = { __close = function(self) outlasted[self.own] = self.outer end }
 
 --- Tells, until the value is closed, that the task `own` cannot end before a Future
@@ -58,6 +70,7 @@ local ending_mt = { __close = function(self) outlasted[self.own] = self.outer en
 function M.outlasting(own, thing)
   local ending = setmetatable({ own = own, outer = outlasted[own] }, ending_mt)
   outlasted[own] = thing
+  if type(thing) == "table" then break_circles(own, thing.children) end
   return ending
 end
 
