@@ -37,7 +37,8 @@ static Waiters *check_self(lua_State *L) {
 
 // ---- waiting ---------------------------------------------------------------
 
-// Frame of the C function that waits: self, what it was given, handed values.
+// What was handed over is on top of the frame of `wait`: self, what that was
+// given, what was handed.
 static int push_handed(lua_State *L, void *ud) {
   (void)L;
   return (int)(intptr_t)ud;
@@ -95,8 +96,8 @@ static int l_wait(lua_State *L) { // self [value]
 // below its marks.
 static void hand_over(lua_State *L, lua_State *co) {
   int n = lua_gettop(L) - 1;
-  if (!lua_checkstack(co, n) || !lua_checkstack(L, n))
-    luaL_error(L, "not enough memory");
+  if (!lua_checkstack(co, n + 1) || !lua_checkstack(L, n))
+    luaL_error(L, "too many values to hand over");
   for (int i = 2; i <= n + 1; i++)
     lua_pushvalue(L, i);
   lua_xmove(L, co, n);

@@ -3,6 +3,7 @@
 -- says that something has changed.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local lock = require "moonloop.lock"
 local options = require "moonloop.options"
 local sync = require "moonloop.sync"
@@ -64,9 +65,9 @@ end
 -- What a task was told that never gets the lock again, the next one is told.
 local function take_lock_again(self, guard, was_told)
   local is_back = false
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = blocks.on_leaving(function()
     if was_told and not is_back then self.waiters:wake() end
-  end })
+  end)
   lock.resume(self.lock, guard)
   is_back = true
 end

@@ -3,6 +3,7 @@
 -- a set makes a new one, so that a task inherits by taking a reference.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local options = require "moonloop.options"
 
 local M = {}
@@ -153,7 +154,7 @@ function Context:run(fn, ...)
   local previous = core.get_context()
   self.entered = true
   core.set_context(self)
-  local _ <close> = setmetatable({}, { __close = function() leave(self, previous) end })
+  local _ <close> = blocks.on_leaving(function() leave(self, previous) end)
   return fn(...)
 end
 

@@ -3,6 +3,7 @@
 -- with a limit: wait_for; and for anything that calls back: wrap.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local crowds = require "moonloop.crowds"
 local errors = require "moonloop.errors"
 local generators = require "moonloop.generators"
@@ -150,7 +151,7 @@ function M.wait(list, opts)
     over = over or is_enough(future, crowd.left)
     return over
   end)
-  local _ <close> = setmetatable({}, { __close = function() crowd:unwatch() end })
+  local _ <close> = blocks.on_leaving(function() crowd:unwatch() end)
   wait_in_time(crowd, function() return over end, opts.timeout)
   return split_by_done(crowd)
 end

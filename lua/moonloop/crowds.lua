@@ -4,6 +4,7 @@
 -- here: checking the list, being told of each end, never leaving a task behind.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local options = require "moonloop.options"
 local tasks = require "moonloop.tasks"
 
@@ -12,8 +13,6 @@ local M = {}
 local function is_awaitable(value)
   return core.isfuture(value) or options.is_callable(value)
 end
-
-M.is_awaitable = is_awaitable
 
 local EXPECTED = "Future, Task or function expected, got %s"
 
@@ -68,14 +67,14 @@ end
 -- call would have cancelled is cancelled then.
 local function checkpoint(list, n, owns_all)
   local passed = false
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = blocks.on_leaving(function()
     if passed or not owns_all then return end
     local futures = {}
     for i = 1, n do
       if core.isfuture(list[i]) then futures[#futures + 1] = list[i] end
     end
     M.finish(futures)
-  end })
+  end)
   core.checkpoint_if_due()
   passed = true
 end

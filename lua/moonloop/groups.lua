@@ -5,6 +5,7 @@
 -- known the moment it happens.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local errors = require "moonloop.errors"
 local generators = require "moonloop.generators"
 local options = require "moonloop.options"
@@ -192,7 +193,7 @@ end
 function group_mt:__close(err)
   if self.closed then return end
   self.closed = true
-  local _ <close> = setmetatable({}, { __close = function() go_out(self) end })
+  local _ <close> = blocks.on_leaving(function() go_out(self) end)
   if self.children[core.current_task()] then raise_left_by_child(self) end
   local failed = err ~= nil or self.body_runs -- with error(nil), where that shows
   if not core.may_wait() then
@@ -337,11 +338,11 @@ local function started_values(task, is_started, ...)
 end
 
 local function await_start(task, state)
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = blocks.on_leaving(function()
     if state.is_started or task:done() then return end
     task:cancel()
     tasks.outlast(task)
-  end })
+  end)
   if state.is_started then return table.unpack(state.values, 1, state.values.n) end
   if task:done() then return started_values(task, false) end
   state.waits = true

@@ -4,6 +4,7 @@
 -- out a run cancels and awaits what bears its number, within a bounded time.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local options = require "moonloop.options"
 local tasks = require "moonloop.tasks"
 
@@ -232,16 +233,13 @@ local function run_nested(fn, ...)
   local main = core.task_new("run", nil, false, fn, ...)
   core.set_run(main, number)
   core.take(main)
-  local _ <close> = setmetatable({}, { __close = function() finish_nested(number) end })
+  local _ <close> = blocks.on_leaving(function() finish_nested(number) end)
   return tasks.await_own(main)
 end
 
 -- ---- the public face ---------------------------------------------------------
 
-local function as_function(fn)
-  if type(fn) == "function" then return fn end
-  return function(...) return fn(...) end
-end
+local as_function = tasks.callable_as_function
 
 --- Runs `fn(...)` as the main task. On the way out every task left over is
 -- cancelled and awaited, streams are flushed and closed: for `shutdown_timeout`

@@ -4,7 +4,6 @@
 
 local core = require "moonloop.core"
 local options = require "moonloop.options"
-local tasks = require "moonloop.tasks"
 
 local M = {}
 
@@ -36,7 +35,7 @@ function M.move_on_after(seconds, fn, ...)
   options.check_seconds(1, "move_on_after", seconds)
   options.check_callable(2, "move_on_after", fn)
   local scope = core.cancel_scope(core.time() + seconds)
-  return scope:run(tasks.callable_as_function(fn), ...)
+  return scope:run(fn, ...)
 end
 
 local function drop_first(_, ...) return ... end
@@ -55,7 +54,7 @@ function M.shield(fn, ...)
       .. " Task and is cancelled leaves it alone anyway"):format(options.type_name(fn)))
   end
   options.check_callable(1, "shield", fn)
-  return drop_first(core.cancel_scope(nil, true):run(tasks.callable_as_function(fn), ...))
+  return drop_first(core.cancel_scope(nil, true):run(fn, ...))
 end
 
 --- Takes a cancellation if there is one, and lets every ready task run once.

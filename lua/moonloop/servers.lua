@@ -4,6 +4,7 @@
 -- and its data is out.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local names = require "moonloop.names"
 local options = require "moonloop.options"
 local streams = require "moonloop.streams"
@@ -75,7 +76,7 @@ local function on_handler_end(self, task)
   end
   if stream:fileno() < 0 then return forget(self, task) end
   core.task_new("close", nil, false, function() -- until its data is out
-    local _ <close> = setmetatable({}, { __close = function() forget(self, task) end })
+    local _ <close> = blocks.on_leaving(function() forget(self, task) end)
     core.pcall(stream.wait_closed, stream)
   end)
 end
@@ -290,10 +291,10 @@ function Server:serve_forever()
   end
   self:start_serving()
   self.forever = true
-  local _ <close> = setmetatable({}, { __close = function()
+  local _ <close> = blocks.on_leaving(function()
     self.forever = nil
     self:close()
-  end })
+  end)
   self.ended:await()
 end
 

@@ -3,6 +3,7 @@
 -- that can be awaited, clean-up with `defer`.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local options = require "moonloop.options"
 local context = require "moonloop.context"
 
@@ -100,7 +101,7 @@ end
 -- A task made for this call ends with it: cancelled, it is cancelled too and
 -- waited for. What it returns all the same is not lost.
 function M.await_own(task)
-  local _ <close> = setmetatable({}, { __close = function() cancel_and_join(task) end })
+  local _ <close> = blocks.on_leaving(function() cancel_and_join(task) end)
   return result_if_any(task, pcall(core.join, task))
 end
 
