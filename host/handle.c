@@ -123,6 +123,21 @@ Handle *handle_new(Runtime *rt, lua_State *L, int nargs) {
   return h;
 }
 
+static int do_nothing(lua_State *L) {
+  (void)L;
+  return 0;
+}
+
+Handle *handle_new_standing(Runtime *rt, lua_State *L) {
+  lua_pushcfunction(L, do_nothing);
+  Handle *h = handle_new(rt, L, 0);
+  h->state = HANDLE_OVER;
+  h->anchor = anchor_take(rt, L);
+  return h;
+}
+
+void handle_let_go(Handle *h) { let_go(h, h->rt->scratch); }
+
 void handle_schedule(Runtime *rt, lua_State *L) {
   Handle *h = lua_touserdata(L, -1);
   h->anchor = anchor_take(rt, L);
@@ -343,13 +358,33 @@ static int l_drop_handles(lua_State *L) { // first last
   return 0;
 }
 
+// Calls `fn(...)` as the loop does: in no task. -> true, or false and the error
+static int l_call_outside(lua_State *L) { // fn ...
+  Runtime *rt = runtime_upvalue(L);
+  lua_pushcfunction(L, error_handler);
+  lua_insert(L, 1);
+  Running outer = runtime_enter(rt, NULL, L);
+  int status = lua_pcall(L, lua_gettop(L) - 2, 0, 1);
+  runtime_leave(rt, outer);
+  lua_pushboolean(L, status == LUA_OK);
+  lua_replace(L, 1);
+  return lua_gettop(L);
+}
+
+static int l_traceback_of_error(lua_State *L) {
+  error_push_traceback(runtime_upvalue(L), L, 1);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"drop_handles", l_drop_handles},
-    {"call_soon",    l_call_soon   },
-    {"call_later",   l_call_later  },
-    {"call_at",      l_call_at     },
-    {"open_timers",  l_open_timers },
-    {NULL,           NULL          },
+    {"call_outside",       l_call_outside      },
+    {"traceback_of_error", l_traceback_of_error},
+    {"drop_handles",       l_drop_handles      },
+    {"call_soon",          l_call_soon         },
+    {"call_later",         l_call_later        },
+    {"call_at",            l_call_at           },
+    {"open_timers",        l_open_timers       },
+    {NULL,                 NULL                },
 };
 
 void handle_open(Runtime *rt, lua_State *L) {

@@ -15,6 +15,12 @@ void handle_check_callable(lua_State *L, int arg);
 // Makes a Handle of the function and nargs arguments on top. f args -> handle
 Handle *handle_new(Runtime *rt, lua_State *L, int nargs);
 
+// Makes a Handle that is never queued, but stands for calls that a module
+// makes: these have the context and the run of who makes it. It is kept until
+// it is let go.
+Handle *handle_new_standing(Runtime *rt, lua_State *L);
+void handle_let_go(Handle *h);
+
 // Queues the Handle on top of the stack. handle ->
 void handle_schedule(Runtime *rt, lua_State *L);
 

@@ -7,14 +7,16 @@
 #include "task.h"
 #include "traceback.h"
 
-void resource_add(Runtime *rt, lua_State *L, Resource *r) {
-  r->seq = ++rt->resource_seq;
+void resource_add(Runtime *rt, lua_State *L, Resource *r,
+                  const ResourceKind *kind) {
+  r->kind = kind;
   r->run_id = rt->current ? rt->current->run_id : rt->run_id;
   r->site_ref = LUA_NOREF;
   if (rt->debug || rt->record_sites) {
     traceback_push_caller(L);
     r->site_ref = anchor_take(rt, L);
   }
+  r->seq = ++rt->resource_seq; // nothing fails from here on
   r->prev = NULL;
   r->next = rt->resources;
   if (r->next)
@@ -37,7 +39,7 @@ void resource_remove(Runtime *rt, Resource *r) {
 
 void resource_abort_all(Runtime *rt) {
   while (rt->resources)
-    rt->resources->abort(rt->resources);
+    rt->resources->kind->abort(rt->resources);
 }
 
 static void push_site(Runtime *rt, lua_State *L, const Resource *r) {
@@ -55,9 +57,9 @@ static int l_open_resources(lua_State *L) {
   int n = 0;
   lua_newtable(L);
   for (Resource *r = rt->resources; r; r = r->next) {
-    if (r->seq <= since)
+    if (r->seq <= since || r->run_id == RESOURCE_OF_NO_RUN)
       continue;
-    r->describe(r, text, sizeof text);
+    r->kind->describe(r, text, sizeof text);
     lua_createtable(L, 0, 2);
     lua_pushstring(L, text);
     lua_setfield(L, -2, "what");
@@ -82,7 +84,7 @@ static int l_abort_resources(lua_State *L) {
   for (Resource *r = rt->resources; r;) {
     Resource *next = r->next;
     if (r->run_id >= first && r->run_id <= last) {
-      r->abort(r);
+      r->kind->abort(r);
       r = rt->resources; // aborting may have closed others
       n++;
     } else {

@@ -86,8 +86,9 @@ static void abort_watch(Resource *r) {
   lua_pop(S, 1);
 }
 
-// The descriptor at `arg`: an integer, or an object with fileno() or getfd().
-static int check_fd(lua_State *L, int arg) {
+static const ResourceKind kind = {describe, abort_watch};
+
+int watch_check_fd(lua_State *L, int arg) {
   if (lua_isinteger(L, arg)) {
     lua_Integer fd = lua_tointeger(L, arg);
     luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, arg, "not a descriptor");
@@ -126,7 +127,7 @@ static bool remove_watch(lua_State *L, int fd, int events) {
 static int add(lua_State *L, int events) { // loop fd fn args
   Runtime *rt = runtime_upvalue(L);
   runtime_check_open(rt, L);
-  int fd = check_fd(L, 2), nargs = lua_gettop(L) - 3;
+  int fd = watch_check_fd(L, 2), nargs = lua_gettop(L) - 3;
   luaL_checktype(L, 3, LUA_TFUNCTION);
   if (nargs > ARGUMENTS_AT_MOST)
     luaL_error(L, "too many arguments (%d at most)", ARGUMENTS_AT_MOST);
@@ -142,8 +143,6 @@ static int add(lua_State *L, int events) { // loop fd fn args
   w->nargs = nargs;
   ev_io_init(&w->io, on_ready, fd, events);
   w->io.data = w;
-  w->resource.describe = describe;
-  w->resource.abort = abort_watch;
   luaL_setmetatable(L, CLASS);
   lua_insert(L, 3); // loop fd watch fn args
   for (int i = nargs - 1; i >= 0; i--)
@@ -152,7 +151,7 @@ static int add(lua_State *L, int events) { // loop fd fn args
   lua_rawgetp(L, LUA_REGISTRYINDEX, &TABLE_KEY);
   lua_pushvalue(L, 3);
   lua_rawseti(L, -2, key_of(fd, events));
-  resource_add(rt, L, &w->resource);
+  resource_add(rt, L, &w->resource, &kind);
   ev_io_start(rt->loop, &w->io);
   return 0;
 }
@@ -186,7 +185,7 @@ static int l_add_writer(lua_State *L) { return add(L, EV_WRITE); }
 // @return whether there was a callback
 // @see asyncio.loop.remove_reader
 static int l_remove_reader(lua_State *L) {
-  lua_pushboolean(L, remove_watch(L, check_fd(L, 2), EV_READ));
+  lua_pushboolean(L, remove_watch(L, watch_check_fd(L, 2), EV_READ));
   return 1;
 }
 
@@ -196,7 +195,7 @@ static int l_remove_reader(lua_State *L) {
 // @return whether there was a callback
 // @see asyncio.loop.remove_writer
 static int l_remove_writer(lua_State *L) {
-  lua_pushboolean(L, remove_watch(L, check_fd(L, 2), EV_WRITE));
+  lua_pushboolean(L, remove_watch(L, watch_check_fd(L, 2), EV_WRITE));
   return 1;
 }
 

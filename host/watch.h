@@ -6,6 +6,10 @@
 
 #include "runtime.h"
 
+// The descriptor at `arg`: an integer, or an object with fileno() or getfd().
+// Raises when it is neither.
+int watch_check_fd(lua_State *L, int arg);
+
 void watch_open(Runtime *rt, lua_State *L);
 
 #endif
