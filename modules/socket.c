@@ -1,248 +1,124 @@
 // SPDX-License-Identifier: MIT
 //
-// Sockets. A Socket owns a non-blocking descriptor and at most one task waits
-// on it, to connect or to accept. The watcher of a listener stays armed while
-// somebody accepts; a connection that arrives meanwhile is taken in the
-// callback, so that no failing accept is tried before each wait.
+// Sockets: making and closing one, and what needs no waiting. A Socket owns a
+// non-blocking descriptor; at most one task waits on it in each direction.
 #include "socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host/error.h"
-#include "host/resource.h"
-#include "host/task.h"
-#include "host/wait.h"
-#include "socket_address.h"
-
-typedef struct Socket {
-  Runtime *rt;
-  ev_io io;
-  Resource resource;
-  moonloop_wait *waiter;
-  Address address; // what it listens on or connects to
-  int fd;          // -1 when closed
-  int accepted;    // a connection taken for the waiter, or -1
-  int error;       // what the wait ended with
-  bool listening;
-  bool maybe_ready; // an accept may succeed at once
-} Socket;
 
 enum { BACKLOG = 4096 };
 
-static const char CLASS[] = "moonloop.Socket";
-
-static Socket *check_any(lua_State *L, int arg) {
-  return luaL_checkudata(L, arg, CLASS);
-}
-
-static Socket *check_socket(lua_State *L) {
-  Socket *s = check_any(L, 1);
+Socket *socket_check(lua_State *L) {
+  Socket *s = socket_check_any(L, 1);
   if (s->fd < 0)
     error_raise(L, "InvalidStateError", "the socket is closed");
   return s;
 }
 
-// ---- the watcher -----------------------------------------------------------
-
-static void unwatch(Socket *s) {
-  if (!ev_is_active(&s->io))
-    return;
-  ev_ref(s->rt->loop);
-  ev_io_stop(s->rt->loop, &s->io);
+int socket_raise(lua_State *L, const Socket *s, int err, const char *op) {
+  char text[ADDRESS_TEXT_SIZE];
+  if (s->address.size == 0)
+    return error_raise_errno(L, err, op, NULL);
+  address_format(&s->address.of.any, s->address.size, text, sizeof text);
+  return error_raise_errno(L, err, op, text);
 }
 
-// A watcher does not keep the loop alive; the wait of a task does.
-static void watch(Socket *s) {
-  if (ev_is_active(&s->io))
-    return;
-  ev_io_start(s->rt->loop, &s->io);
-  ev_unref(s->rt->loop);
+const char *socket_kind(const Socket *s) {
+  if (s->family == AF_UNIX)
+    return "unix";
+  return s->type == SOCK_DGRAM ? "udp" : "tcp";
 }
+
+// ---- closing ---------------------------------------------------------------
 
 static void close_socket(Socket *s) {
   if (s->fd < 0)
     return;
-  unwatch(s);
+  socket_unwatch(s);
   close(s->fd);
   s->fd = -1;
   if (s->accepted >= 0)
     close(s->accepted);
   s->accepted = -1;
   resource_remove(s->rt, &s->resource);
+  socket_stop_waits(s);
+}
+
+static Socket *of_resource(Resource *r) {
+  return (Socket *)((char *)r - offsetof(Socket, resource));
 }
 
 static void describe(Resource *r, char *text, size_t size) {
-  Socket *s = (Socket *)((char *)r - offsetof(Socket, resource));
+  Socket *s = of_resource(r);
   char address[ADDRESS_TEXT_SIZE];
-  address_format(&s->address, address, sizeof address);
-  snprintf(text, size, "%s %s", s->listening ? "listening socket" : "socket",
-           address);
+  address_format(&s->address.of.any, s->address.size, address, sizeof address);
+  snprintf(text, size, "%s%s socket %s", s->listening ? "listening " : "",
+           socket_kind(s), address);
 }
 
-static int push_closed(lua_State *L, void *ud) {
-  (void)ud;
-  return error_raise(L, "InvalidStateError",
-                     "the socket was closed while the task waited");
+static void abort_resource(Resource *r) { close_socket(of_resource(r)); }
+
+static const ResourceKind kind = {describe, abort_resource};
+
+/// Closes. A task that waits on it gets an InvalidStateError. Twice is fine.
+// @function Socket:close
+// @see socket.socket.close
+static int l_close(lua_State *L) {
+  close_socket(socket_check_any(L, 1));
+  return 0;
 }
 
-static void abort_socket(Resource *r) {
-  Socket *s = (Socket *)((char *)r - offsetof(Socket, resource));
-  moonloop_wait *w = s->waiter;
-  s->waiter = NULL;
-  close_socket(s);
-  if (w)
-    wait_wake_later(w, push_closed, NULL);
-}
-
-// ---- accepting and connecting ----------------------------------------------
-
-static int raise_about(lua_State *L, Socket *s, int err, const char *op) {
-  char text[ADDRESS_TEXT_SIZE];
-  address_format(&s->address, text, sizeof text);
-  return error_raise_errno(L, err, op, text);
-}
-
-static int push_accepted(lua_State *L, void *ud) {
-  Socket *s = ud;
-  if (s->accepted < 0)
-    return raise_about(L, s, s->error, "accept");
-  lua_pushinteger(L, s->accepted);
-  s->accepted = -1;
-  return 1;
-}
-
-static int push_connected(lua_State *L, void *ud) {
-  Socket *s = ud;
-  if (s->error != 0) {
-    int err = s->error;
+static int l_gc(lua_State *L) {
+  Socket *s = socket_check_any(L, 1);
+  if (s->fd < 0)
+    return 0;
+  if (s->rt->loop) {
     close_socket(s);
-    return raise_about(L, s, err, "connect");
+    return 0;
   }
-  lua_settop(L, 1);
+  close(s->fd); // the loop and its watchers are gone
+  if (s->accepted >= 0)
+    close(s->accepted);
+  s->fd = s->accepted = -1;
+  return 0;
+}
+
+void socket_check_idle(lua_State *L, const Socket *s) {
+  if (s->fd < 0)
+    error_raise(L, "InvalidStateError", "the socket is closed");
+  socket_check_free(L, s, &s->reading);
+  socket_check_free(L, s, &s->writing);
+}
+
+int socket_detach(lua_State *L, int arg) {
+  Socket *s = socket_check_any(L, arg);
+  socket_check_idle(L, s);
+  int fd = s->fd;
+  socket_unwatch(s);
+  if (s->accepted >= 0)
+    close(s->accepted);
+  s->accepted = -1;
+  resource_remove(s->rt, &s->resource);
+  s->fd = -1;
+  return fd;
+}
+
+/// Gives the descriptor away: the Socket is closed without closing it.
+// @function Socket:detach
+// @return integer; the descriptor stays non-blocking
+// @raise InvalidStateError when it is closed, or a task waits on it
+// @see socket.socket.detach
+static int l_detach(lua_State *L) {
+  lua_pushinteger(L, socket_detach(L, 1));
   return 1;
-}
-
-// Errors of a connection that was over before it was accepted: go on.
-static bool is_transient(int err) {
-  return err == EINTR || err == ECONNABORTED || err == EPROTO ||
-         err == ENETDOWN || err == ENOPROTOOPT || err == EHOSTDOWN ||
-         err == EHOSTUNREACH || err == ENETUNREACH;
-}
-
-// Takes one connection. False when there is none (an error counts as one).
-static bool take_connection(Socket *s) {
-  for (int tries = 0; tries < 16; tries++) {
-    s->accepted = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (s->accepted >= 0)
-      return true;
-    s->error = errno;
-    if (s->error == EAGAIN || s->error == EWOULDBLOCK) {
-      s->maybe_ready = false;
-      return false;
-    }
-    if (!is_transient(s->error))
-      return true;
-  }
-  return false;
-}
-
-static void on_event(struct ev_loop *loop, ev_io *io, int revents) {
-  Socket *s = io->data;
-  moonloop_wait *w = s->waiter;
-  (void)loop, (void)revents;
-  s->maybe_ready = true;
-  if (!w) {
-    unwatch(s);
-    return;
-  }
-  if (s->listening) {
-    if (!take_connection(s))
-      return;
-    s->waiter = NULL;
-    moonloop_wake(w, push_accepted, s);
-    return;
-  }
-  socklen_t size = sizeof s->error;
-  getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &s->error, &size);
-  unwatch(s);
-  s->waiter = NULL;
-  moonloop_wake(w, push_connected, s);
-}
-
-static int abort_wait(moonloop_wait *w, void *ud) {
-  Socket *s = ud;
-  (void)w;
-  s->waiter = NULL;
-  if (!s->listening)
-    close_socket(s); // half a connection is none
-  return 1;
-}
-
-static void describe_wait(Runtime *rt, moonloop_wait *w, char *text,
-                          size_t size) {
-  Socket *s = w->abort_ud;
-  char address[ADDRESS_TEXT_SIZE];
-  (void)rt;
-  address_format(&s->address, address, sizeof address);
-  snprintf(text, size, "%s %s", s->listening ? "accept tcp" : "connect tcp",
-           address);
-}
-
-static void check_nobody_waits(lua_State *L, const Socket *s) {
-  if (!s->waiter)
-    return;
-  char name[64];
-  task_name(s->rt, task_of_wait(s->waiter), name, sizeof name);
-  error_raise(L, "InvalidStateError", "task '%s' waits on this socket already",
-              name);
-}
-
-// Takes the next connection. Awaits. -> descriptor
-static int l_accept_fd(lua_State *L) {
-  Socket *s = check_socket(L);
-  lua_settop(L, 1);
-  check_nobody_waits(L, s);
-  bool now = wait_may_complete(s->rt, L);
-  bool taken = s->accepted >= 0 || (s->maybe_ready && take_connection(s));
-  if (taken && now)
-    return push_accepted(L, s);
-  moonloop_wait *w = wait_begin_io(s->rt, L, abort_wait, s, describe_wait);
-  if (taken) {
-    wait_wake_later(w, push_accepted, s);
-    return moonloop_await(L, w);
-  }
-  s->waiter = w;
-  watch(s);
-  return moonloop_await(L, w);
-}
-
-// Connects. Awaits. -> the socket
-static int l_connect(lua_State *L) { // socket host port
-  Socket *s = check_socket(L);
-  const char *host = luaL_checkstring(L, 2);
-  int port = (int)luaL_checkinteger(L, 3);
-  luaL_argcheck(L, address_parse(&s->address, host, port), 2,
-                "not a numeric address");
-  check_nobody_waits(L, s);
-  lua_settop(L, 1);
-  moonloop_wait *w = wait_begin_io(s->rt, L, abort_wait, s, describe_wait);
-  int rc;
-  do
-    rc = connect(s->fd, &s->address.any, address_size(&s->address));
-  while (rc < 0 && errno == EINTR);
-  s->error = rc < 0 ? errno : 0;
-  if (s->error != EINPROGRESS) {
-    moonloop_wake(w, push_connected, s);
-    return moonloop_await(L, w);
-  }
-  s->waiter = w;
-  ev_io_set(&s->io, s->fd, EV_WRITE);
-  watch(s);
-  return moonloop_await(L, w);
 }
 
 // ---- making ----------------------------------------------------------------
@@ -252,147 +128,224 @@ static void set_flag(int fd, int level, int option) {
   setsockopt(fd, level, option, &one, sizeof one);
 }
 
-static Socket *new_socket(Runtime *rt, lua_State *L, int family) {
+// A Socket without a descriptor. -> socket
+static Socket *new_socket(Runtime *rt, lua_State *L) {
+  runtime_check_open(rt, L);
   Socket *s = lua_newuserdatauv(L, sizeof *s, 0);
   memset(s, 0, sizeof *s);
   s->rt = rt;
   s->fd = s->accepted = -1;
-  luaL_setmetatable(L, CLASS);
-  s->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (s->fd < 0)
-    error_raise_errno(L, errno, "socket", NULL);
-  ev_io_init(&s->io, on_event, s->fd, EV_READ);
-  s->io.data = s;
-  s->resource.describe = describe;
-  s->resource.abort = abort_socket;
-  resource_add(rt, L, &s->resource);
+  s->maybe_readable = true;
+  luaL_setmetatable(L, SOCKET_CLASS);
   return s;
 }
 
-static int family_of(lua_State *L, int arg, const char *host) {
-  Address a;
-  luaL_argcheck(L, address_parse(&a, host, 0), arg, "not a numeric address");
-  return a.any.sa_family;
+static void own(Runtime *rt, lua_State *L, Socket *s, int fd) {
+  s->fd = fd;
+  socket_watch_init(s);
+  resource_add(rt, L, &s->resource, &kind);
 }
 
-// Makes a socket for connecting to a numeric host, bound to a local address if
-// one is given. -> socket
-static int l_tcp_socket(lua_State *L) { // host [local_host local_port]
-  Runtime *rt = runtime_upvalue(L);
-  runtime_check_open(rt, L);
-  Socket *s = new_socket(rt, L, family_of(L, 1, luaL_checkstring(L, 1)));
-  set_flag(s->fd, IPPROTO_TCP, TCP_NODELAY);
-  if (lua_isnoneornil(L, 2))
-    return 1;
-  luaL_argcheck(L,
-                address_parse(&s->address, luaL_checkstring(L, 2),
-                              (int)luaL_optinteger(L, 3, 0)),
-                2, "not a numeric address");
-  set_flag(s->fd, SOL_SOCKET, SO_REUSEADDR);
-  if (bind(s->fd, &s->address.any, address_size(&s->address)) == 0)
-    return 1;
-  int err = errno;
-  close_socket(s);
-  return raise_about(L, s, err, "bind");
+// -> socket
+static Socket *open_socket(Runtime *rt, lua_State *L, int family, int type) {
+  Socket *s = new_socket(rt, L);
+  s->family = family;
+  s->type = type;
+  int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    error_raise_errno(L, errno, "socket", NULL);
+  own(rt, L, s, fd);
+  if (family != AF_UNIX && type == SOCK_STREAM)
+    set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+  return s;
 }
 
-// Makes a listening socket. -> socket
-static int l_tcp_listen(lua_State *L) { // host port backlog reuse_port
-  Runtime *rt = runtime_upvalue(L);
-  runtime_check_open(rt, L);
-  const char *host = luaL_checkstring(L, 1);
-  int backlog = (int)luaL_optinteger(L, 3, BACKLOG);
-  Socket *s = new_socket(rt, L, family_of(L, 1, host));
-  address_parse(&s->address, host, (int)luaL_checkinteger(L, 2));
-  s->listening = s->maybe_ready = true;
-  set_flag(s->fd, SOL_SOCKET, SO_REUSEADDR);
-  if (lua_toboolean(L, 4))
-    set_flag(s->fd, SOL_SOCKET, SO_REUSEPORT);
-  if (s->address.any.sa_family == AF_INET6) // its own port beside IPv4's
-    set_flag(s->fd, IPPROTO_IPV6, IPV6_V6ONLY);
-  if (bind(s->fd, &s->address.any, address_size(&s->address)) < 0 ||
-      listen(s->fd, backlog) < 0) {
-    int err = errno;
-    close_socket(s);
-    return raise_about(L, s, err, "listen");
-  }
-  socklen_t size = sizeof s->address;
-  getsockname(s->fd, &s->address.any, &size);
+static int option_of(int fd, int number) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return getsockopt(fd, SOL_SOCKET, number, &value, &size) < 0 ? -1 : value;
+}
+
+// Fills in an empty Socket. The descriptor is closed when that fails.
+static void adopt_into(Runtime *rt, lua_State *L, Socket *s, int fd) {
+  s->type = option_of(fd, SO_TYPE);
+  s->family = option_of(fd, SO_DOMAIN);
+  s->listening = option_of(fd, SO_ACCEPTCONN) > 0;
+  address_of_socket(fd, &s->address);
+  int flags = fcntl(fd, F_GETFL);
+  if (!(flags & O_NONBLOCK))
+    fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+  own(rt, L, s, fd);
+}
+
+static int adopt_main(lua_State *L) { // runtime, descriptor -> socket
+  Runtime *rt = lua_touserdata(L, 1);
+  Socket *s = new_socket(rt, L);
+  adopt_into(rt, L, s, (int)lua_tointeger(L, 2));
   return 1;
 }
 
-// ---- methods ---------------------------------------------------------------
-
-static int l_close(lua_State *L) {
-  Socket *s = check_any(L, 1);
-  moonloop_wait *w = s->waiter;
-  s->waiter = NULL;
-  close_socket(s);
-  if (w)
-    wait_wake_later(w, push_closed, NULL);
-  return 0;
+Socket *socket_adopt(Runtime *rt, lua_State *L, int fd) {
+  lua_pushcfunction(L, adopt_main);
+  lua_pushlightuserdata(L, rt);
+  lua_pushinteger(L, fd);
+  if (lua_pcall(L, 2, 1, 0) == LUA_OK)
+    return lua_touserdata(L, -1);
+  close(fd);
+  lua_error(L);
+  return NULL;
 }
 
-static int l_gc(lua_State *L) {
-  Socket *s = check_any(L, 1);
-  if (s->fd < 0)
-    return 0;
-  if (!s->rt->loop) { // the loop and its watchers are gone
-    close(s->fd);
-    if (s->accepted >= 0)
-      close(s->accepted);
-    s->fd = s->accepted = -1;
-    return 0;
+/// Makes a Socket of a descriptor, which it owns from then on and makes
+/// non-blocking.
+// @function socket.from_fd
+// @param fd integer
+// @return Socket
+// @raise OSError, code EBADF or ENOTSOCK, when it is none
+// @see socket.socket.fromfd
+static int l_from_fd(lua_State *L) {
+  int fd = (int)luaL_checkinteger(L, 1);
+  char text[32];
+  if (option_of(fd, SO_TYPE) < 0) {
+    snprintf(text, sizeof text, "descriptor %d", fd);
+    return error_raise_errno(L, errno, "socket", text);
   }
-  close_socket(s);
+  Runtime *rt = runtime_upvalue(L);
+  adopt_into(rt, L, new_socket(rt, L), fd);
+  return 1;
+}
+
+// Makes a socket of family and type: "inet", "stream". -> socket
+static int l_socket(lua_State *L) {
+  int family = address_family(luaL_checkstring(L, 1));
+  int type = strcmp(luaL_checkstring(L, 2), "dgram") ? SOCK_STREAM : SOCK_DGRAM;
+  open_socket(runtime_upvalue(L), L, family, type);
+  return 1;
+}
+
+// Two sockets connected to each other. -> socket, socket
+static int l_socketpair(lua_State *L) { // type
+  Runtime *rt = runtime_upvalue(L);
+  int type = strcmp(luaL_checkstring(L, 1), "dgram") ? SOCK_STREAM : SOCK_DGRAM;
+  Socket *a = new_socket(rt, L), *b = new_socket(rt, L);
+  int ends[2];
+  if (socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+    return error_raise_errno(L, errno, "socketpair", NULL);
+  a->fd = ends[0]; // closed by __gc, should the next call fail
+  b->fd = ends[1];
+  adopt_into(rt, L, a, ends[0]);
+  adopt_into(rt, L, b, ends[1]);
+  return 2;
+}
+
+// ---- binding ---------------------------------------------------------------
+
+// Binds to {host=, port=} or {path=}.
+static int l_bind_address(lua_State *L) {
+  Socket *s = socket_check(L);
+  Address a;
+  address_check(L, 2, s->family, true, &a);
+  int rc = bind(s->fd, &a.of.any, a.size), err = errno;
+  s->address = a;
+  if (rc < 0)
+    return socket_raise(L, s, err, "bind");
+  address_of_socket(s->fd, &s->address);
   return 0;
 }
 
+/// Begins to listen. The kernel holds connections until they are accepted.
+// @function Socket:listen
+// @param[opt=4096] backlog integer, how many of them
+// @raise AddressInUseError or another OSError; InvalidStateError when closed
+// @see socket.socket.listen
+static int l_listen(lua_State *L) {
+  Socket *s = socket_check(L);
+  lua_Integer backlog = luaL_optinteger(L, 2, BACKLOG);
+  luaL_argcheck(L, backlog >= 0, 2, "the backlog cannot be negative");
+  if (listen(s->fd, backlog > INT_MAX ? INT_MAX : (int)backlog) < 0)
+    return socket_raise(L, s, errno, "listen");
+  s->listening = true;
+  address_of_socket(s->fd, &s->address);
+  return 0;
+}
+
+// Sets the permissions that a Unix socket's file will have, before it is bound.
+static int l_set_mode(lua_State *L) { // socket mode
+  Socket *s = socket_check(L);
+  if (fchmod(s->fd, (mode_t)luaL_checkinteger(L, 2)) < 0)
+    return socket_raise(L, s, errno, "chmod");
+  return 0;
+}
+
+// ---- asking ----------------------------------------------------------------
+
+/// Gives its own address.
+// @function Socket:getsockname
+// @return {host=, port=} or {path=} ("" when it has no name)
+// @raise InvalidStateError when closed
+// @see socket.socket.getsockname
 static int l_getsockname(lua_State *L) {
-  Socket *s = check_socket(L);
   Address a;
-  socklen_t size = sizeof a;
-  if (getsockname(s->fd, &a.any, &size) < 0)
-    return raise_about(L, s, errno, "getsockname");
-  address_push(L, &a);
+  address_of_socket(socket_check(L)->fd, &a);
+  address_push(L, &a.of.any, a.size);
   return 1;
 }
 
-static int l_fileno(lua_State *L) {
-  lua_pushinteger(L, check_socket(L)->fd);
+/// Gives the address of who it is connected to.
+// @function Socket:getpeername
+// @return {host=, port=} or {path=}
+// @raise OSError, code ENOTCONN when it is not connected; InvalidStateError
+// when closed
+// @see socket.socket.getpeername
+static int l_getpeername(lua_State *L) {
+  Socket *s = socket_check(L);
+  Address a = {.size = sizeof a.of};
+  if (getpeername(s->fd, &a.of.any, &a.size) < 0)
+    return socket_raise(L, s, errno, "getpeername");
+  address_push(L, &a.of.any, a.size);
   return 1;
+}
+
+/// Gives the descriptor, which stays the Socket's.
+// @function Socket:fileno
+// @return integer, -1 when closed
+// @see socket.socket.fileno
+static int l_fileno(lua_State *L) {
+  lua_pushinteger(L, socket_check_any(L, 1)->fd);
+  return 1;
+}
+
+// The family and type by name. -> "inet", "stream"
+static int l_family(lua_State *L) {
+  Socket *s = socket_check_any(L, 1);
+  lua_pushstring(L, address_family_name(s->family));
+  lua_pushstring(L, s->type == SOCK_DGRAM ? "dgram" : "stream");
+  lua_pushboolean(L, s->listening);
+  return 3;
 }
 
 static int l_tostring(lua_State *L) {
-  Socket *s = check_any(L, 1);
-  char text[128];
-  if (s->fd < 0) {
-    lua_pushliteral(L, "Socket: (closed)");
-    return 1;
-  }
-  describe(&s->resource, text, sizeof text);
-  lua_pushfstring(L, "Socket: (%s, descriptor %d)", text, s->fd);
+  Socket *s = socket_check_any(L, 1);
+  char text[ADDRESS_TEXT_SIZE];
+  address_format(&s->address.of.any, s->address.size, text, sizeof text);
+  lua_pushfstring(L, "Socket: %s %s (%s)", socket_kind(s), text,
+                  s->fd < 0      ? "closed"
+                  : s->listening ? "listening"
+                                 : "open");
   return 1;
 }
 
-int socket_detach(lua_State *L, int arg) {
-  Socket *s = check_any(L, arg);
-  if (s->fd < 0)
-    error_raise(L, "InvalidStateError", "the socket is closed");
-  int fd = s->fd;
-  unwatch(s);
-  resource_remove(s->rt, &s->resource);
-  s->fd = -1;
-  return fd;
-}
-
 static const luaL_Reg methods[] = {
-    {"accept_fd",   l_accept_fd  },
-    {"connect",     l_connect    },
-    {"close",       l_close      },
-    {"getsockname", l_getsockname},
-    {"fileno",      l_fileno     },
-    {NULL,          NULL         },
+    {"bind_address", l_bind_address},
+    {"listen",       l_listen      },
+    {"set_mode",     l_set_mode    },
+    {"close",        l_close       },
+    {"detach",       l_detach      },
+    {"getsockname",  l_getsockname },
+    {"getpeername",  l_getpeername },
+    {"fileno",       l_fileno      },
+    {"family",       l_family      },
+    {NULL,           NULL          },
 };
 
 static const luaL_Reg meta[] = {
@@ -402,7 +355,7 @@ static const luaL_Reg meta[] = {
     {NULL,         NULL      },
 };
 
-// Closes a descriptor that accept_fd gave.
+// Closes a descriptor that nobody owns yet.
 static int l_close_descriptor(lua_State *L) {
   close((int)luaL_checkinteger(L, 1));
   return 0;
@@ -413,20 +366,55 @@ static int l_numeric_family(lua_State *L) {
   Address a;
   if (!address_parse(&a, luaL_checkstring(L, 1), 0))
     return 0;
-  lua_pushstring(L, a.any.sa_family == AF_INET6 ? "inet6" : "inet");
+  lua_pushstring(L, address_family_name(a.of.any.sa_family));
   return 1;
 }
 
+// Whether a socket stands at the path, and which: device and inode.
+static int l_socket_file(lua_State *L) { // path -> "device:inode" or nil
+  struct stat st;
+  if (lstat(luaL_checkstring(L, 1), &st) < 0 || !S_ISSOCK(st.st_mode))
+    return 0;
+  lua_pushfstring(L, "%I:%I", (LUAI_UACINT)st.st_dev, (LUAI_UACINT)st.st_ino);
+  return 1;
+}
+
+static int l_chmod(lua_State *L) { // path mode
+  const char *path = luaL_checkstring(L, 1);
+  if (chmod(path, (mode_t)luaL_checkinteger(L, 2)) < 0)
+    return error_raise_errno(L, errno, "chmod", path);
+  return 0;
+}
+
+static int l_get_option(lua_State *L) { // descriptor name
+  return socket_push_option(L, (int)luaL_checkinteger(L, 1), 2);
+}
+
+static int l_set_option(lua_State *L) { // descriptor name value
+  socket_set_option(L, (int)luaL_checkinteger(L, 1), 2, 3);
+  return 0;
+}
+
 static const luaL_Reg functions[] = {
-    {"close_descriptor", l_close_descriptor},
-    {"numeric_family",   l_numeric_family  },
-    {"tcp_socket",       l_tcp_socket      },
-    {"tcp_listen",       l_tcp_listen      },
-    {NULL,               NULL              },
+    {"close_descriptor",  l_close_descriptor},
+    {"numeric_family",    l_numeric_family  },
+    {"socket",            l_socket          },
+    {"socketpair",        l_socketpair      },
+    {"socket_from_fd",    l_from_fd         },
+    {"socket_file",       l_socket_file     },
+    {"chmod",             l_chmod           },
+    {"get_socket_option", l_get_option      },
+    {"set_socket_option", l_set_option      },
+    {NULL,                NULL              },
 };
 
 void socket_open(Runtime *rt, lua_State *L) {
-  runtime_new_class(rt, L, CLASS, methods, meta);
+  runtime_new_class(rt, L, SOCKET_CLASS, methods, meta);
+  lua_getfield(L, -1, "__index");
+  runtime_set_functions(rt, L, socket_wait_methods);
+  runtime_set_functions(rt, L, socket_data_methods);
+  runtime_set_functions(rt, L, socket_option_methods);
+  lua_setfield(L, -3, "socket_methods");
   lua_pop(L, 1);
   runtime_set_functions(rt, L, functions);
 }

@@ -1,42 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// Streams: making one of a descriptor, closing it, and what else is not reading
-// or writing. The plain socket transport is here too.
+// Streams: closing one, and what else is not making, reading or writing.
 #include "stream.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "host/error.h"
 #include "host/task.h"
 #include "socket.h"
-
-enum { DEFAULT_LIMIT = 1 << 20 };
-
-// ---- the plain transport ---------------------------------------------------
-
-static ssize_t tcp_receive(Stream *s, void *data, size_t size) {
-  return recv(s->fd, data, size, 0);
-}
-
-static ssize_t tcp_send(Stream *s, const struct iovec *pieces, int count) {
-  if (count == 1)
-    return send(s->fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL);
-  struct msghdr message = {.msg_iov = (struct iovec *)pieces,
-                           .msg_iovlen = (size_t)count};
-  return sendmsg(s->fd, &message, MSG_NOSIGNAL);
-}
-
-static int tcp_shut_write(Stream *s) { return shutdown(s->fd, SHUT_WR); }
-
-static void tcp_close(Stream *s) { close(s->fd); }
-
-const Transport stream_tcp = {"tcp", tcp_receive, tcp_send, tcp_shut_write,
-                              tcp_close};
+#include "stream_protocol.h"
 
 // ---- helpers ---------------------------------------------------------------
+
+Stream *stream_check_both(lua_State *L, int arg) {
+  Stream *s = luaL_testudata(L, arg, STREAM_CLASS);
+  return s ? s : luaL_checkudata(L, arg, STREAM_PUSH_CLASS);
+}
 
 Stream *stream_check(lua_State *L) {
   Stream *s = stream_check_any(L);
@@ -46,7 +26,10 @@ Stream *stream_check(lua_State *L) {
 }
 
 void stream_name(const Stream *s, char *text, size_t size) {
-  address_format(&s->peer, text, size);
+  if (s->label)
+    snprintf(text, size, "%s", s->label);
+  else
+    address_format(&s->peer.any, sizeof s->peer, text, size);
 }
 
 int stream_raise(lua_State *L, const Stream *s, int err, const char *op) {
@@ -70,6 +53,8 @@ void stream_finish_close(Stream *s) {
   s->flags |= STREAM_CLOSED;
   stream_unwatch(s);
   stream_stop_writers(s);
+  if (s->push)
+    push_lost(s); // before those who wait for the end go on
   while (s->closers.first) {
     Task *t = s->closers.first;
     wait_list_remove(&s->closers, t);
@@ -77,12 +62,13 @@ void stream_finish_close(Stream *s) {
   }
   resource_remove(s->rt, &s->resource);
   stream_drop_data(s);
-  s->transport->close(s);
+  if (s->fd >= 0)
+    s->transport->close(s);
   s->fd = -1;
   stream_drop_writer(s); // last: it lets go of the userdata
 }
 
-static void begin_close(Stream *s) {
+void stream_begin_close(Stream *s) {
   if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
     return;
   s->flags |= STREAM_CLOSING;
@@ -95,7 +81,7 @@ static void begin_close(Stream *s) {
     stream_stop_writers(s);
 }
 
-static void abort_stream(Stream *s) {
+void stream_abort(Stream *s) {
   if (s->flags & STREAM_CLOSED)
     return;
   s->flags |= STREAM_CLOSING | STREAM_ABORTED;
@@ -108,7 +94,7 @@ static void abort_stream(Stream *s) {
 // @function Stream:close
 // @see asyncio.StreamWriter.close
 static int l_close(lua_State *L) {
-  begin_close(stream_check_any(L));
+  stream_begin_close(stream_check_any(L));
   return 0;
 }
 
@@ -116,7 +102,7 @@ static int l_close(lua_State *L) {
 // @function Stream:abort
 // @see asyncio.WriteTransport.abort
 static int l_abort(lua_State *L) {
-  abort_stream(stream_check_any(L));
+  stream_abort(stream_check_any(L));
   return 0;
 }
 
@@ -138,7 +124,7 @@ static void describe_wait_closed(Runtime *rt, moonloop_wait *w, char *text,
 // Cancelled at the end of a block: the flush is given up.
 static int abort_flush(moonloop_wait *w, void *ud) {
   abort_wait_closed(w, ud);
-  abort_stream(ud);
+  stream_abort(ud);
   return 1;
 }
 
@@ -160,7 +146,7 @@ static int wait_closed(lua_State *L, Stream *s, moonloop_abort_fn abort_fn) {
 // queued data from being sent; see Awaiting functions
 // @see asyncio.StreamWriter.wait_closed
 static int l_wait_closed(lua_State *L) {
-  return wait_closed(L, stream_check_any(L), abort_wait_closed);
+  return wait_closed(L, stream_check_both(L, 1), abort_wait_closed);
 }
 
 /// Tells whether it is closed, or closing.
@@ -181,10 +167,10 @@ static int l_is_closing(lua_State *L) {
 static int l_close_variable(lua_State *L) { // stream error
   Stream *s = stream_check_any(L);
   if (!lua_isnoneornil(L, 2)) {
-    abort_stream(s);
+    stream_abort(s);
     return 0;
   }
-  begin_close(s);
+  stream_begin_close(s);
   lua_settop(L, 1);
   if ((s->flags & STREAM_CLOSED) || !s->rt->current)
     return 0;
@@ -193,60 +179,83 @@ static int l_close_variable(lua_State *L) { // stream error
 
 // ---- the object ------------------------------------------------------------
 
+static Stream *of_resource(Resource *r) {
+  return (Stream *)((char *)r - offsetof(Stream, resource));
+}
+
 static void describe(Resource *r, char *text, size_t size) {
-  Stream *s = (Stream *)((char *)r - offsetof(Stream, resource));
+  Stream *s = of_resource(r);
   char name[ADDRESS_TEXT_SIZE];
   stream_name(s, name, sizeof name);
-  snprintf(text, size, "stream %s %s", s->transport->name, name);
+  snprintf(text, size, "%s %s %s", s->push ? "transport" : "stream",
+           s->transport->name, name);
 }
 
 static void abort_resource(Resource *r) {
-  abort_stream((Stream *)((char *)r - offsetof(Stream, resource)));
+  Stream *s = of_resource(r);
+  s->flags |= STREAM_DROPPED;
+  stream_abort(s);
+}
+
+static const ResourceKind kind = {describe, abort_resource};
+
+void stream_own(lua_State *L, Stream *s, int fd, const Transport *transport) {
+  resource_add(s->rt, L, &s->resource, &kind);
+  s->transport = transport;
+  s->flags = 0;
+  s->fd = fd;
+  ev_io_init(&s->io, stream_on_readable, fd, EV_READ);
+  s->io.data = s;
 }
 
 static int l_gc(lua_State *L) {
-  Stream *s = stream_check_any(L);
-  if (s->flags & STREAM_CLOSED)
-    return 0;
+  Stream *s = stream_check_both(L, 1);
+  s->flags |= STREAM_DROPPED;
+  if (s->push)
+    push_forget(s);
   if (s->rt->loop) {
-    abort_stream(s);
-    return 0;
+    stream_abort(s);
+  } else if (!(s->flags & STREAM_CLOSED)) {
+    s->flags |= STREAM_CLOSED; // the loop and its watchers are gone
+    stream_drop_data(s);
+    stream_drop_writer(s);
+    if (s->fd >= 0)
+      s->transport->close(s);
   }
-  s->flags |= STREAM_CLOSED; // the loop and its watchers are gone
-  stream_drop_data(s);
-  stream_drop_writer(s);
-  s->transport->close(s);
+  stream_free(s);
   return 0;
 }
 
-static void push_sockname(lua_State *L, const Stream *s) {
+// For Lua: what `get_extra_info` knows of the descriptor. The peer's address
+// is known also when it is closed. -> the peer's address, or nil
+static int l_peername(lua_State *L) {
+  Stream *s = stream_check_both(L, 1);
   Address a;
-  socklen_t size = sizeof a;
-  memset(&a, 0, sizeof a);
-  if (s->fd < 0 || getsockname(s->fd, &a.any, &size) < 0)
-    lua_pushnil(L);
-  else
-    address_push(L, &a);
+  if (s->transport == &stream_unix) {
+    address_of_peer(s->fd, &a);
+    address_push(L, &a.of.any, a.size);
+  } else {
+    address_push(L, &s->peer.any, sizeof s->peer);
+  }
+  return 1;
 }
 
-/// Asks about what is below the stream.
-// @function Stream:get_extra_info
-// @param name string: "peername" or "sockname"
-// @param[opt] default any value, returned for what is not known
-// @return {host= (string), port= (integer)}
-// @see asyncio.BaseTransport.get_extra_info
-static int l_get_extra_info(lua_State *L) {
-  Stream *s = stream_check_any(L);
-  const char *name = luaL_checkstring(L, 2);
-  lua_settop(L, 3);
-  if (strcmp(name, "peername") == 0)
-    address_push(L, &s->peer);
-  else if (strcmp(name, "sockname") == 0)
-    push_sockname(L, s);
-  else
-    lua_pushnil(L);
-  if (lua_isnil(L, -1))
-    lua_pushvalue(L, 3);
+static int l_sockname(lua_State *L) { // -> its own address, or nil
+  Stream *s = stream_check_both(L, 1);
+  Address a;
+  address_of_socket(s->fd, &a);
+  address_push(L, &a.of.any, a.size);
+  return 1;
+}
+
+static int l_is_standard(lua_State *L) {
+  lua_pushboolean(L, stream_check_both(L, 1)->flags & STREAM_STANDARD);
+  return 1;
+}
+
+// -> "tcp", "unix", "pipe", ...
+static int l_kind(lua_State *L) {
+  lua_pushstring(L, stream_check_both(L, 1)->transport->name);
   return 1;
 }
 
@@ -255,81 +264,52 @@ static int l_get_extra_info(lua_State *L) {
 // @return integer, -1 when closed
 // @see socket.socket.fileno
 static int l_fileno(lua_State *L) {
-  lua_pushinteger(L, stream_check_any(L)->fd);
+  lua_pushinteger(L, stream_check_both(L, 1)->fd);
   return 1;
 }
 
 static int l_tostring(lua_State *L) {
-  Stream *s = stream_check_any(L);
+  Stream *s = stream_check_both(L, 1);
   char name[ADDRESS_TEXT_SIZE];
   stream_name(s, name, sizeof name);
   const char *state = s->flags & STREAM_CLOSED    ? "closed"
                       : s->flags & STREAM_CLOSING ? "closing"
                                                   : "open";
-  lua_pushfstring(L, "Stream: %s %s (%s)", s->transport->name, name, state);
+  lua_pushfstring(L, "%s: %s %s (%s)", s->push ? "Transport" : "Stream",
+                  s->transport->name, name, state);
   return 1;
 }
 
-static void own(Runtime *rt, lua_State *L, Stream *s, int fd) {
-  socklen_t size = sizeof s->peer;
-  s->fd = fd;
-  getpeername(fd, &s->peer.any, &size);
-  ev_io_init(&s->io, stream_on_readable, fd, EV_READ);
-  s->io.data = s;
-  s->resource.describe = describe;
-  s->resource.abort = abort_resource;
-  resource_add(rt, L, &s->resource);
+static bool is_wanted(const Stream *s, int first, int last) {
+  int run = s->resource.run_id;
+  if (run == RESOURCE_OF_NO_RUN)
+    return stream_unsent(s) > 0;
+  return run >= first && run <= last && (s->push || stream_unsent(s) > 0);
 }
 
-// Makes a Stream of a Socket (which it empties) or of a descriptor that it
-// then owns. -> stream
-static int l_stream(lua_State *L) { // socket or descriptor, [limit]
-  Runtime *rt = runtime_upvalue(L);
-  lua_Integer limit = luaL_optinteger(L, 2, DEFAULT_LIMIT);
-  luaL_argcheck(L, limit > 0 && limit <= INT32_MAX, 2,
-                "option 'limit' is out of range");
-  Stream *s = lua_newuserdatauv(L, sizeof *s, 0);
-  memset(s, 0, sizeof *s);
-  s->rt = rt;
-  s->transport = &stream_tcp;
-  s->fd = -1;
-  s->anchor = LUA_NOREF;
-  s->flags = STREAM_CLOSED; // until it has something to close
-  s->limit = (uint32_t)limit;
-  luaL_setmetatable(L, STREAM_CLASS);
-  runtime_check_open(rt, L);
-  int fd = lua_isinteger(L, 1) ? (int)lua_tointeger(L, 1) : socket_detach(L, 1);
-  s->flags = 0;
-  own(rt, L, s, fd);
-  return 1;
-}
-
-// The streams of some runs whose data is not out: a list.
-static int l_unsent_streams(lua_State *L) { // first last
+// What some runs leave open that has to be ended in an orderly way: streams
+// whose data is not out, and transports, whose protocols are to be told.
+static int l_unfinished_streams(lua_State *L) { // first last -> list
   Runtime *rt = runtime_upvalue(L);
   int first = (int)luaL_checkinteger(L, 1);
   int last = (int)luaL_checkinteger(L, 2), n = 0;
   lua_newtable(L);
   for (Resource *r = rt->resources; r; r = r->next) {
-    if (r->describe != describe || r->run_id < first || r->run_id > last)
+    if (r->kind != &kind || !is_wanted(of_resource(r), first, last))
       continue;
-    Stream *s = (Stream *)((char *)r - offsetof(Stream, resource));
-    if (stream_unsent(s) == 0)
-      continue;
-    anchor_push(rt, L, s->anchor);
+    anchor_push(rt, L, of_resource(r)->anchor);
     lua_rawseti(L, -2, ++n);
   }
   return 1;
 }
 
 static const luaL_Reg methods[] = {
-    {"close",          l_close         },
-    {"abort",          l_abort         },
-    {"wait_closed",    l_wait_closed   },
-    {"is_closing",     l_is_closing    },
-    {"get_extra_info", l_get_extra_info},
-    {"fileno",         l_fileno        },
-    {NULL,             NULL            },
+    {"close",       l_close      },
+    {"abort",       l_abort      },
+    {"wait_closed", l_wait_closed},
+    {"is_closing",  l_is_closing },
+    {"fileno",      l_fileno     },
+    {NULL,          NULL         },
 };
 
 static const luaL_Reg meta[] = {
@@ -339,18 +319,40 @@ static const luaL_Reg meta[] = {
     {NULL,         NULL            },
 };
 
-static const luaL_Reg functions[] = {
-    {"stream",         l_stream        },
-    {"unsent_streams", l_unsent_streams},
-    {NULL,             NULL            },
+static const luaL_Reg push_meta[] = {
+    {"__gc",       l_gc      },
+    {"__tostring", l_tostring},
+    {NULL,         NULL      },
 };
 
-void stream_open(Runtime *rt, lua_State *L) {
+static const luaL_Reg functions[] = {
+    {"unfinished_streams", l_unfinished_streams},
+    {"stream_peername",    l_peername          },
+    {"stream_sockname",    l_sockname          },
+    {"stream_kind",        l_kind              },
+    {"stream_wait_closed", l_wait_closed       },
+    {"is_standard",        l_is_standard       },
+    {NULL,                 NULL                },
+};
+
+// The classes share how they end; the rest each has for itself.
+static void open_classes(Runtime *rt, lua_State *L) {
   runtime_new_class(rt, L, STREAM_CLASS, methods, meta);
   lua_getfield(L, -1, "__index");
   runtime_set_functions(rt, L, stream_read_methods);
   runtime_set_functions(rt, L, stream_write_methods);
   lua_setfield(L, -3, "stream_methods");
   lua_pop(L, 1);
+  runtime_new_class(rt, L, STREAM_PUSH_CLASS, push_methods, push_meta);
+  lua_getfield(L, -1, "__index");
+  lua_setfield(L, -3, "transport_methods");
+  lua_pop(L, 1);
+}
+
+void stream_open(Runtime *rt, lua_State *L) {
+  open_classes(rt, L);
   runtime_set_functions(rt, L, functions);
+  stream_make_open(rt, L);
+  stream_push_open(rt, L);
+  stream_sendfile_open(rt, L);
 }

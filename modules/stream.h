@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The Stream: one descriptor read and written by tasks. Its bytes pass through
-// a transport of five functions, of which a plain socket is the first.
+// The Stream: one descriptor read and written by tasks, or (a Transport in Lua)
+// by a protocol whose functions are called. Its bytes pass through a transport
+// of five functions, one set for each kind of descriptor.
 #ifndef MOONLOOP_STREAM_H
 #define MOONLOOP_STREAM_H
 
@@ -14,6 +15,7 @@
 
 typedef struct Stream Stream;
 typedef struct Writer Writer;
+typedef struct Push Push;
 
 // How bytes get through. Like the system calls they stand for, they return -1
 // with errno set, EAGAIN when they would block.
@@ -21,24 +23,31 @@ typedef struct Transport {
   const char *name; // "tcp": in what the inspector shows
   ssize_t (*receive)(Stream *s, void *data, size_t size);
   ssize_t (*send)(Stream *s, const struct iovec *pieces, int count);
-  int (*shut_write)(Stream *s); // tells the peer that nothing more comes
+  int (*shut_write)(Stream *s); // tells the peer that nothing more comes, or
+                                // NULL where that cannot be told
   void (*close)(Stream *s);     // lets go of the descriptor
 } Transport;
 
-extern const Transport stream_tcp;
-
 enum {
-  STREAM_EOF = 1,     // the peer has said its last byte
-  STREAM_MORE = 2,    // the last read filled its buffer: there may be more
-  STREAM_CLOSING = 4, // close() was called, unsent data is going out
-  STREAM_CLOSED = 8,  // the descriptor is gone
-  STREAM_ENDING = 16, // write_eof() was called
-  STREAM_ENDED = 32,  // and has been carried out
-  STREAM_ABORTED = 64 // unsent data was dropped by abort()
+  STREAM_EOF = 1,          // the peer has said its last byte
+  STREAM_MORE = 2,         // the last read filled its buffer: try again
+  STREAM_CLOSING = 4,      // close() was called, unsent data is going out
+  STREAM_CLOSED = 8,       // the descriptor is gone
+  STREAM_ENDING = 16,      // write_eof() was called
+  STREAM_ENDED = 32,       // and has been carried out
+  STREAM_ABORTED = 64,     // unsent data was dropped by abort()
+  STREAM_READ_ONLY = 128,  // one direction of a pipe
+  STREAM_WRITE_ONLY = 256, // the other
+  STREAM_FILE = 512,       // never blocks: a regular file, /dev/null
+  STREAM_BLOCKING = 1024,  // shared and blocking: looked at before each call
+  STREAM_BORROWED = 2048,  // the descriptor's number is somebody else's
+  STREAM_STANDARD = 4096,  // stands for descriptor 0, 1 or 2
+  STREAM_DROPPED = 8192    // closed by nobody's wish: a standard one stays
 };
 
 typedef enum ReadMode {
   READ_SOME,  // whatever is there, up to `want`
+  READ_PEEK,  // the same, and it stays there
   READ_ALL,   // until end of file
   READ_EXACT, // `want` bytes
   READ_UNTIL  // up to and with a separator
@@ -53,12 +62,12 @@ typedef struct Separators {
 
 typedef struct ReadRequest {
   moonloop_wait *wait; // of the task that reads, NULL when none does
-  size_t want;
-  size_t scanned; // where a separator can begin that was not looked at yet
+  uint32_t want;
+  uint32_t scanned; // where a separator can begin that was not looked at yet
   Separators separators;
-  ReadMode mode;
-  bool may_lack;  // the last piece may lack its separator
-  unsigned fresh; // bytes at the loop's receive buffer that are the result
+  uint32_t fresh; // bytes at the loop's receive buffer that are the result
+  uint8_t mode;
+  bool may_lack; // the last piece may lack its separator
 } ReadRequest;
 
 struct Stream {
@@ -72,31 +81,82 @@ struct Stream {
   uint32_t limit;
   ReadRequest read;
   Writer *writer; // NULL while nothing waits to be sent
-  Address peer;
+  Push *push;     // NULL where tasks read
+  char *label;    // names it where `peer` does not: allocated
+  IpAddress peer;
   int fd;
-  int anchor; // holds the userdata while unsent data goes out
+  int anchor; // holds the userdata while unsent data goes out, or a protocol is
+              // at work
   uint16_t flags;
   int16_t read_error; // errno values; once set, for good
   int16_t write_error;
+  int8_t standard; // the descriptor that a standard stream stands for
 };
 
 #define STREAM_CLASS "moonloop.Stream"
+#define STREAM_PUSH_CLASS "moonloop.Transport"
 
 static inline Stream *stream_check_any(lua_State *L) {
   return luaL_checkudata(L, 1, STREAM_CLASS);
 }
 
+// Of either class.
+Stream *stream_check_both(lua_State *L, int arg);
+
 // Raises InvalidStateError when it was closed.
 Stream *stream_check(lua_State *L);
 
-// "127.0.0.1:80", the peer.
+// "127.0.0.1:80", the peer, or what else it is known by.
 void stream_name(const Stream *s, char *text, size_t size);
 
 // Raises the Error for an errno value, saying what was done.
 int stream_raise(lua_State *L, const Stream *s, int err, const char *op);
 
+// Flushes, then closes.
+void stream_begin_close(Stream *s);
+void stream_abort(Stream *s);
+
 // Lets go of the descriptor and wakes who waits for that.
 void stream_finish_close(Stream *s);
+
+// ---- making: stream_make.c
+
+// A Stream without a descriptor, closed; `extra` bytes lie behind it. -> stream
+Stream *stream_new(Runtime *rt, lua_State *L, size_t extra, int values);
+
+// Gives it its descriptor; on an error that stays the caller's.
+void stream_own(lua_State *L, Stream *s, int fd, const Transport *transport);
+
+// The same with the descriptor of a connected socket at `arg`: a Socket (which
+// is emptied) or an integer.
+void stream_own_socket(lua_State *L, Stream *s, int arg);
+
+// The same with the descriptor at `arg`, which it owns, or that of a Lua file
+// or an object, which stays that's; at `direction` are "read", "write" or
+// "both".
+void stream_own_any(lua_State *L, Stream *s, int arg, int direction);
+
+// What is not freed with the descriptor.
+void stream_free(Stream *s);
+void stream_make_open(Runtime *rt, lua_State *L);
+
+// ---- the kinds of descriptors: stream_socket.c, stream_descriptor.c
+
+extern const Transport stream_tcp;
+extern const Transport stream_unix;
+extern const Transport stream_pipe;
+extern const Transport stream_tty;
+extern const Transport stream_pty;
+extern const Transport stream_file;
+
+// Around a call that might raise SIGPIPE: keeps it from being delivered.
+typedef struct QuietPipe {
+  sigset_t mask;
+  bool was_pending;
+} QuietPipe;
+
+void quiet_pipe_begin(QuietPipe *q);
+void quiet_pipe_end(const QuietPipe *q, bool broken);
 
 // ---- what was received: stream_buffer.c
 
@@ -116,6 +176,11 @@ size_t stream_find_separator(Stream *s);
 void stream_watch(Stream *s);
 void stream_unwatch(Stream *s);
 void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents);
+
+// Receives once into the loop's buffer. Returns the size, 0 at the end of the
+// file or on an error (both noted), -1 when there is nothing.
+ssize_t stream_receive(Stream *s);
+
 // Ends a read under way with InvalidStateError.
 void stream_stop_reader(Stream *s);
 extern const luaL_Reg stream_read_methods[];
@@ -126,7 +191,29 @@ size_t stream_unsent(const Stream *s);
 void stream_drop_writer(Stream *s);
 // Ends writes and drains that wait with the Stream's state of now.
 void stream_stop_writers(Stream *s);
+
+// Raises unless the program may write.
+void stream_check_writable(lua_State *L, const Stream *s);
+
+// Replaces the numbers among the values from `first` up by their text; raises
+// where there is something else than these and strings.
+void stream_check_strings(lua_State *L, int first);
+
+// The same with the list at index 2, whose strings it puts in its place.
+void stream_unpack_list(lua_State *L);
+
+// Sends the strings at index 2 and up, at once or when there is room. False
+// when the Stream has an error.
+bool stream_send(lua_State *L, Stream *s);
+
+// Ends the writing side after what is queued. The stream is at index 1.
+void stream_end_writing(Stream *s);
+bool stream_can_end_writing(const Stream *s);
 extern const luaL_Reg stream_write_methods[];
+
+// ---- sending files: stream_sendfile.c
+
+void stream_sendfile_open(Runtime *rt, lua_State *L);
 
 void stream_open(Runtime *rt, lua_State *L);
 

@@ -96,6 +96,6 @@ size_t stream_find_separator(Stream *s) {
   size_t end = find_first(&r->separators, s->data + s->start, r->scanned, size);
   size_t tail = longest(&r->separators) - 1;
   if (!end)
-    r->scanned = size > tail ? size - tail : 0;
+    r->scanned = size > tail ? (uint32_t)(size - tail) : 0;
   return end;
 }

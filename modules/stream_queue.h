@@ -26,11 +26,56 @@ struct Writer {
   Piece *first;
   Piece *last;
   size_t unsent;
-  size_t high, low;  // water marks
-  WaitList writers;  // tasks in write, in their order
-  WaitList drainers; // tasks in drain
-  bool granted;      // the first writer was woken and has not written yet
+  size_t high, low;        // water marks
+  WaitList writers;        // tasks in write, in their order
+  WaitList drainers;       // tasks in drain
+  bool granted;            // the first writer was woken and has not written yet
+  bool pen_taken;          // a task sends a file: no other writes meanwhile
+  bool pen_sends;          // for room, and not for the queue to be empty
+  moonloop_wait *pen_wait; // that task, while it waits
+  moonloop_push_fn pen_push;
 };
+
+enum { HIGH_WATER = 65536, LOW_WATER = 16384 };
+
+// The Stream's Writer, made when there is none; `self` is the userdata.
+Writer *writer_need(lua_State *L, Stream *s, int self);
+
+// Begins to watch for room.
+void writer_watch(Writer *w);
+
+// Wakes the first task that waits to write if it may.
+void writer_grant_next(Writer *w);
+
+// Whether a task that wants to write has to wait for its turn.
+bool writer_must_wait(const Stream *s);
+
+// Whether nobody can write any more.
+bool writer_is_broken(const Stream *s);
+
+// Nothing can be written any more: who waits to is told so.
+void writer_give_up(Stream *s);
+
+// Frees the Writer if it has nothing to do.
+void writer_drop_idle(Stream *s);
+
+// The Stream met an error while sending.
+void writer_fail(Stream *s, int err);
+
+// As the transport's `send`, but for EINTR.
+ssize_t writer_send(Stream *s, const struct iovec *pieces, int count);
+
+// Waits for one's turn among those who write, or where it has come for the
+// task's next turn. Then goes on with `granted`, which has to begin with
+// `writer_take_turn`, or with `free`. Awaits.
+int writer_wait_turn(lua_State *L, Stream *s, moonloop_push_fn granted,
+                     moonloop_push_fn free);
+
+// In the task whose turn has come. Everything may have changed meanwhile.
+void writer_take_turn(Stream *s);
+
+// The pen is free again: what waited for that goes on.
+void writer_drop_pen(Stream *s);
 
 // Queues data[0, size) of the string at `index`. Raises when memory is out.
 void writer_queue(lua_State *L, Writer *w, int index, const char *data,

@@ -11,9 +11,9 @@
 
 #include "host/error.h"
 #include "host/task.h"
-#include "stream.h"
+#include "stream_protocol.h"
 
-enum { READ_AHEAD = 65536 };
+enum { READ_AHEAD = 65536, PIECES_AT_ONCE = 16 };
 
 // ---- the watcher -----------------------------------------------------------
 
@@ -21,13 +21,15 @@ void stream_watch(Stream *s) {
   if (ev_is_active(&s->io) || s->fd < 0)
     return;
   ev_io_start(s->rt->loop, &s->io);
-  ev_unref(s->rt->loop); // the wait of a reader keeps the loop alive, not this
+  if (!s->push) // the wait of a reader keeps the loop alive, not this
+    ev_unref(s->rt->loop);
 }
 
 void stream_unwatch(Stream *s) {
   if (!ev_is_active(&s->io))
     return;
-  ev_ref(s->rt->loop);
+  if (!s->push)
+    ev_ref(s->rt->loop);
   ev_io_stop(s->rt->loop, &s->io);
 }
 
@@ -38,8 +40,9 @@ static bool is_answerable(Stream *s) {
   ReadRequest *r = &s->read;
   size_t size = stream_held(s);
   bool over = s->read_error != 0 || (s->flags & STREAM_EOF);
-  switch (r->mode) {
+  switch ((ReadMode)r->mode) {
   case READ_SOME:
+  case READ_PEEK:
     return size > 0 || over;
   case READ_ALL:
     return over;
@@ -49,13 +52,20 @@ static bool is_answerable(Stream *s) {
     break;
   }
   size_t end = size > 0 ? stream_find_separator(s) : 0;
-  r->want = end;
+  r->want = (uint32_t)end;
   return end > 0 || over || size > s->limit;
 }
 
 static int push_bytes(lua_State *L, Stream *s, size_t size) {
   lua_pushlstring(L, s->data + s->start, size);
   stream_consume(s, size);
+  return 1;
+}
+
+static int push_some(lua_State *L, Stream *s, size_t size) {
+  if (s->read.mode == READ_SOME)
+    return push_bytes(L, s, size);
+  lua_pushlstring(L, s->data + s->start, size);
   return 1;
 }
 
@@ -123,7 +133,7 @@ static int answer_until(lua_State *L, Stream *s) {
 // Answers the request from what is held: pushes the result, or raises.
 static int answer(lua_State *L, Stream *s) {
   size_t size = stream_held(s);
-  switch (s->read.mode) {
+  switch ((ReadMode)s->read.mode) {
   case READ_EXACT:
     return answer_exact(L, s);
   case READ_UNTIL:
@@ -133,10 +143,11 @@ static int answer(lua_State *L, Stream *s) {
       return raise_read_error(L, s);
     return push_bytes(L, s, size);
   case READ_SOME:
+  case READ_PEEK:
     break;
   }
   if (size > 0)
-    return push_bytes(L, s, size < s->read.want ? size : s->read.want);
+    return push_some(L, s, size < s->read.want ? size : s->read.want);
   if (s->read_error)
     return raise_read_error(L, s);
   lua_pushnil(L);
@@ -186,9 +197,7 @@ static void end_reading(Stream *s, int err) {
   stream_unwatch(s);
 }
 
-// Receives once into the loop's buffer. Returns the size, 0 at the end of the
-// file or on an error (both noted), -1 when there is nothing.
-static ssize_t receive(Stream *s) {
+ssize_t stream_receive(Stream *s) {
   char *buffer = s->rt->receive_buffer;
   ssize_t n;
   do
@@ -196,7 +205,7 @@ static ssize_t receive(Stream *s) {
   while (n < 0 && errno == EINTR);
   if (n == RECEIVE_BUFFER_SIZE)
     s->flags |= STREAM_MORE;
-  else
+  else if (!(s->flags & STREAM_FILE))
     s->flags &= (uint16_t)~STREAM_MORE;
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
     return -1;
@@ -223,17 +232,26 @@ static bool hand_over(Stream *s, size_t size) {
   return true;
 }
 
+// What is shared with others is left to them until somebody asks for it.
+static bool may_read_ahead(const Stream *s) {
+  return !(s->flags & STREAM_STANDARD) &&
+         stream_held(s) < (s->limit < READ_AHEAD ? s->limit : READ_AHEAD);
+}
+
 void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents) {
   Stream *s = io->data;
   (void)loop, (void)revents;
   s->rt->events++;
+  if (s->push) {
+    push_on_readable(s);
+    return;
+  }
   bool waits = s->read.wait && s->read.wait->state == WAIT_PARKED;
-  if (!waits &&
-      stream_held(s) >= (s->limit < READ_AHEAD ? s->limit : READ_AHEAD)) {
+  if (!waits && !may_read_ahead(s)) {
     stream_unwatch(s);
     return;
   }
-  ssize_t n = receive(s);
+  ssize_t n = stream_receive(s);
   if (n < 0)
     return;
   if (waits && n > 0 && hand_over(s, (size_t)n))
@@ -264,6 +282,8 @@ static void describe_read(Runtime *rt, moonloop_wait *w, char *text,
 
 static Stream *check_readable(lua_State *L) {
   Stream *s = stream_check(L);
+  if (s->flags & STREAM_WRITE_ONLY)
+    error_raise(L, "InvalidStateError", "the stream is for writing only");
   if (!s->read.wait)
     return s;
   char name[64];
@@ -273,10 +293,13 @@ static Stream *check_readable(lua_State *L) {
   return NULL;
 }
 
-// Reads on at once where the last read left off with a full buffer.
+// Reads on at once where the last read left off with a full buffer; but not for
+// ever, should it all be there.
 static void receive_more(Stream *s) {
-  while ((s->flags & STREAM_MORE) && !is_answerable(s)) {
-    ssize_t n = receive(s);
+  for (int i = 0; i < PIECES_AT_ONCE; i++) {
+    if (!(s->flags & STREAM_MORE) || is_answerable(s))
+      return;
+    ssize_t n = stream_receive(s);
     if (n <= 0)
       return;
     keep(s, s->rt->receive_buffer, (size_t)n);
@@ -303,7 +326,7 @@ static int perform(lua_State *L, Stream *s) {
 }
 
 static void request(Stream *s, ReadMode mode, size_t want) {
-  s->read = (ReadRequest){.mode = mode, .want = want};
+  s->read = (ReadRequest){.mode = (uint8_t)mode, .want = (uint32_t)want};
 }
 
 static size_t check_size(lua_State *L, int arg) {
@@ -425,6 +448,24 @@ static int l_readline(lua_State *L) {
   return perform(L, s);
 }
 
+/// Shows the bytes that come next without taking them. Awaits until there is at
+/// least one.
+// @function Stream:peek
+// @param n integer, bytes at most
+// @return string, nil at end of file
+// @raise as `read`
+// @see asyncio.StreamReader
+static int l_peek(lua_State *L) {
+  Stream *s = check_readable(L);
+  size_t n = check_size(L, 2);
+  if (n == 0) {
+    lua_pushliteral(L, "");
+    return 1;
+  }
+  request(s, READ_PEEK, n);
+  return perform(L, s);
+}
+
 /// Tells whether the peer's end of file was reached and everything was read.
 // @function Stream:at_eof
 // @see asyncio.StreamReader.at_eof
@@ -439,6 +480,7 @@ const luaL_Reg stream_read_methods[] = {
     {"readexactly", l_readexactly},
     {"readuntil",   l_readuntil  },
     {"readline",    l_readline   },
+    {"peek",        l_peek       },
     {"at_eof",      l_at_eof     },
     {NULL,          NULL         },
 };

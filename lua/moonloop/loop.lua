@@ -34,10 +34,30 @@ local knobs = { untaken_error_delay = core.untaken_delay }
 
 local loop_mt = { __name = "moonloop.Loop" }
 
+-- Method -> the file that has it, loaded when it is first used.
+local lazy = {
+  create_connection = "protocols",
+  create_server = "protocols",
+  create_unix_connection = "protocols",
+  create_unix_server = "protocols",
+  connect_accepted_socket = "protocols",
+  connect_read_pipe = "protocols",
+  connect_write_pipe = "protocols",
+  sendfile = "protocols",
+  create_datagram_endpoint = "datagram_transports",
+}
+
+local function load(name)
+  local method = require("moonloop." .. lazy[name])[name]
+  Loop[name] = method
+  core.hide_files()
+  return method
+end
+
 function loop_mt.__index(_, key)
   local knob = knobs[key]
   if knob then return knob() end
-  return Loop[key]
+  return Loop[key] or lazy[key] and load(key)
 end
 
 function loop_mt.__newindex(_, key, value)

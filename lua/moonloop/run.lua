@@ -61,6 +61,28 @@ local function unfinished(first, last, except)
   return list
 end
 
+local closers = {} -- what else has to be ended in good order
+
+--- Has what `list(first, last)` gives of some runs ended by `close(thing)`, which may
+-- await, when these end.
+function M.add_closer(list, close)
+  closers[#closers + 1] = { list = list, close = close }
+end
+
+--- Gives the number of the run that the caller belongs to.
+M.number = current_number
+
+-- A standard stream stays open.
+local function flush(stream)
+  if core.is_standard(stream) then
+    core.pcall(core.take_pen, stream) -- which waits until the queue is out
+    core.drop_pen(stream)
+  else
+    stream:close()
+    core.pcall(core.stream_wait_closed, stream)
+  end
+end
+
 -- Cancels and awaits, again for what that leaves behind, until nothing is left.
 local function cancel_all(first, last, reaper)
   while true do
@@ -71,10 +93,19 @@ local function cancel_all(first, last, reaper)
     end
     for _, task in ipairs(left) do core.join(task) end
   end
-  for _, stream in ipairs(core.unsent_streams(first, last)) do
-    stream:close()
-    core.pcall(stream.wait_closed, stream)
+  for _, stream in ipairs(core.unfinished_streams(first, last)) do flush(stream) end
+  for _, closer in ipairs(closers) do
+    for _, thing in ipairs(closer.list(first, last)) do core.pcall(closer.close, thing) end
   end
+end
+
+-- Whether something is open that has to be ended in good order.
+local function is_something_open(first, last)
+  if #core.unfinished_streams(first, last) > 0 then return true end
+  for _, closer in ipairs(closers) do
+    if #closer.list(first, last) > 0 then return true end
+  end
+  return false
 end
 
 local function report_stuck(task)
@@ -96,7 +127,7 @@ local function report_unsent(stream)
 end
 
 local function close_stuck(first, last, reaper)
-  for _, stream in ipairs(core.unsent_streams(first, last)) do report_unsent(stream) end
+  for _, stream in ipairs(core.unfinished_streams(first, last)) do report_unsent(stream) end
   for _, task in ipairs(unfinished(first, last, reaper)) do
     report_stuck(task)
     core.close_task(task)
@@ -118,7 +149,7 @@ local function wind_up(first, last, timeout)
   for _, task in ipairs(left) do
     if task:cancelling() == 0 then task:cancel() end -- before any of them runs on
   end
-  if #left > 0 or #core.unsent_streams(first, last) > 0 then
+  if #left > 0 or is_something_open(first, last) then
     local reaper
     reaper = core.task_new("shutdown", nil, false, function()
       cancel_all(first, last, reaper)

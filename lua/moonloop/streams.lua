@@ -1,15 +1,21 @@
 -- SPDX-License-Identifier: MIT
 -- Streams as far as they are policy: connecting (names, several addresses, a
--- time limit) and iterating. The Stream itself is C.
+-- time limit), making one of pipes and terminals, iterating. The Stream itself is
+-- C.
 
 local core = require "moonloop.core"
+local addresses = require "moonloop.addresses"
+local extra_info = require "moonloop.extra_info"
+local eyeballs = require "moonloop.eyeballs"
 local names = require "moonloop.names"
 local options = require "moonloop.options"
+local socket = require "moonloop.socket"
+local sources = require "moonloop.sources"
+require "moonloop.transfer"
 
 local M = {}
 
-local OPTIONS = {
-  limit = "number",
+local CONNECT_OPTIONS = {
   timeout = "number",
   family = "string",
   local_addr = "table",
@@ -19,30 +25,20 @@ local OPTIONS = {
   server_hostname = "string",
 }
 
+local UNIX_OPTIONS = { timeout = "number", sock = "any", tls = "any", server_hostname = "string" }
+
 -- What the contract has and a later version brings.
-local NOT_YET = { "tls", "server_hostname", "sock" }
+local NOT_YET = { "tls", "server_hostname" }
 
-local FAMILIES = { inet = true, inet6 = true }
-
---- Raises unless `port` is one.
-function M.check_port(position, name, port, lowest)
-  local number = math.tointeger(port)
-  if not number then
-    options.bad_argument(position, name, "port: integer expected, got "
-      .. (math.type(port) or type(port)))
-  end
-  if number < lowest or number > 65535 then
-    options.bad_argument(position, name, ("port %d is out of range"):format(number))
-  end
-  return number
+local function with_limit(known)
+  local copy = { limit = "number" }
+  for name, kind in pairs(known) do copy[name] = kind end
+  return copy
 end
 
-function M.check_family(position, name, family)
-  if family ~= nil and not FAMILIES[family] then
-    options.bad_argument(position, name,
-      ("option 'family': 'inet' or 'inet6' expected, got '%s'"):format(family))
-  end
-end
+local STREAM_OPTIONS = with_limit(CONNECT_OPTIONS)
+local UNIX_STREAM_OPTIONS = with_limit(UNIX_OPTIONS)
+local LIMIT_OPTIONS = with_limit {}
 
 function M.refuse_not_yet(position, name, opts, list)
   for _, option in ipairs(list) do
@@ -59,48 +55,24 @@ function M.check_limit(position, name, limit)
   end
 end
 
-local WILDCARD = { inet = "0.0.0.0", inet6 = "::" }
+local LOCAL_ADDR = { host = "string", port = "number" }
 
 local function check_local_addr(position, name, addr)
   if addr == nil then return end
-  options.check(position, name, addr, { host = "string", port = "number" })
-  if addr.port ~= nil then M.check_port(position, name, addr.port, 0) end
+  options.check(position, name, addr, LOCAL_ADDR)
+  if addr.port ~= nil then addresses.check_port(position, name, addr.port, 0) end
   if addr.host ~= nil and not core.numeric_family(addr.host) then
     options.bad_argument(position, name,
       ("option 'local_addr': host '%s' is no numeric address"):format(addr.host))
   end
 end
 
-local function connect_one(address, port, opts)
-  local from = opts.local_addr
-  local host = from and (from.host or WILDCARD[address.family])
-  local socket = core.tcp_socket(address.host, host, from and from.port)
-  local ok, err = pcall(socket.connect, socket, address.host, port)
-  if not ok then
-    socket:close()
-    error(err, 0)
-  end
-  return core.stream(socket, opts.limit)
-end
-
--- Tries one address after the other; the last one's error is raised.
-local function connect_any(addresses, port, opts)
-  local errors = {}
-  for _, address in ipairs(addresses) do
-    local ok, result = core.pcall(connect_one, address, port, opts)
-    if ok then return result end
-    errors[#errors + 1] = result
-  end
-  local last = errors[#errors]
-  if core.is_error(last) then last.errors = errors end
-  error(last, 0)
-end
-
-local function resolve_all(host, family)
-  if type(host) == "string" then return names.resolve(host, family) end
+local function resolve_all(host, port, family)
   local list = {}
-  for _, one in ipairs(host) do
-    for _, address in ipairs(names.resolve(one, family)) do list[#list + 1] = address end
+  for _, one in ipairs(type(host) == "table" and host or { host }) do
+    for _, address in ipairs(names.resolve(one, family)) do
+      list[#list + 1] = { host = address.host, family = address.family, port = port }
+    end
   end
   return list
 end
@@ -113,47 +85,83 @@ local function with_timeout(seconds, what, fn)
   core.raise("TimeoutError", ("%s: no connection within %g s"):format(what, seconds))
 end
 
-local function check_host(position, name, host)
-  if type(host) == "table" then
-    for _, one in ipairs(host) do
-      if type(one) ~= "string" then
-        options.bad_argument(position, name, "a list of strings is expected")
-      end
-    end
-    if #host == 0 then options.bad_argument(position, name, "the list of hosts is empty") end
-    return host
-  end
-  return options.check_type(position, name, host, "string")
+-- ---- connecting ----------------------------------------------------------------
+
+local function check_connect_options(position, name, opts, known)
+  opts = options.check(position, name, opts, known)
+  M.refuse_not_yet(position, name, opts, NOT_YET)
+  addresses.check_family(position, name, opts.family)
+  M.check_limit(position, name, opts.limit)
+  check_local_addr(position, name, opts.local_addr)
+  return opts
 end
 
-local function connect(name, host, port, opts)
-  check_host(1, name, host)
-  port = M.check_port(2, name, port, 1)
-  opts = options.check(3, name, opts, OPTIONS)
-  M.refuse_not_yet(3, name, opts, NOT_YET)
-  M.check_family(3, name, opts.family)
-  M.check_limit(3, name, opts.limit)
-  check_local_addr(3, name, opts.local_addr)
+local function refuse_both(first, name, opts, ...)
+  for i = 1, select("#", ...) do
+    if select(i, ...) ~= nil then
+      options.bad_argument(first + i - 1, name, "nil expected beside the option 'sock'")
+    end
+  end
+  return opts.sock
+end
+
+--- Connects by TCP for the function `name`, whose host is argument `first`. Awaits.
+-- @return Socket
+function M.connect_socket(first, name, host, port, opts, known)
+  opts = check_connect_options(first + 2, name, opts, known or CONNECT_OPTIONS)
+  if opts.sock ~= nil then
+    return socket.check_given(first + 2, name, refuse_both(first, name, opts, host, port))
+  end
+  addresses.check_host(first, name, host)
+  port = addresses.check_port(first + 1, name, port, 1)
   local what = ("connect %s:%d"):format(type(host) == "string" and host or "a list", port)
   return with_timeout(opts.timeout, what, function()
-    return connect_any(resolve_all(host, opts.family), port, opts)
+    return eyeballs.connect(resolve_all(host, port, opts.family), opts)
   end)
 end
 
---- Connects by TCP. Awaits.
+--- The same to the path of a Unix socket.
+function M.connect_unix_socket(first, name, path, opts, known)
+  opts = options.check(first + 1, name, opts, known or UNIX_OPTIONS)
+  M.refuse_not_yet(first + 1, name, opts, NOT_YET)
+  M.check_limit(first + 1, name, opts.limit)
+  if opts.sock ~= nil then
+    return socket.check_given(first + 1, name, refuse_both(first, name, opts, path))
+  end
+  addresses.check_path(first, name, path)
+  return with_timeout(opts.timeout, "connect " .. path:gsub("^%z", "@"), function()
+    return socket.connected({ path = path })
+  end)
+end
+
+local function connect(name, host, port, opts)
+  local connected = M.connect_socket(1, name, host, port, opts, STREAM_OPTIONS)
+  return core.stream(connected, opts and opts.limit)
+end
+
+local function connect_unix(name, path, opts)
+  local connected = M.connect_unix_socket(1, name, path, opts, UNIX_STREAM_OPTIONS)
+  return core.stream(connected, opts and opts.limit)
+end
+
+--- Connects by TCP. Awaits. Of several addresses the first that answers is taken:
+-- families take turns, and each attempt gets `happy_eyeballs_delay` before the
+-- next one begins (RFC 8305).
 -- @param host string (a name or numeric address), or a list of these
 -- @param port integer, 1 to 65535
 -- @param[opt] opts table: `limit` (bytes of the longest line, 1 MiB), `timeout`
--- (seconds for it all), `family` ("inet" or "inet6"), `local_addr` ({host=, port=})
+-- (seconds for it all), `family` ("inet" or "inet6"), `local_addr` ({host=, port=}),
+-- `happy_eyeballs_delay` (seconds, 0.25), `sock` (a connected Socket, which is
+-- emptied, or its descriptor; host and port are nil then)
 -- @return Stream
--- @raise ConnectionRefusedError or another OSError (when every address fails: the
--- last one's error, all of them in `errors`); TimeoutError; DNSError with `host` and
+-- @raise ConnectionRefusedError or another OSError (when every address fails: of the
+-- last one's kind, all of them in `errors`); TimeoutError; DNSError with `host` and
 -- `code`, "EAI_NONAME" (no such name) or "EAI_FAMILY" (no address of that family);
 -- bad argument for an option that does not exist or of another type; see Awaiting
 -- functions
 -- @see asyncio.open_connection
 function M.connect(host, port, opts)
-  return (connect("connect", host, port, opts))
+  return connect("connect", host, port, opts)
 end
 
 --- Connects as `connect` does and gives the Stream twice: as reader and as writer.
@@ -165,9 +173,93 @@ function M.open_connection(host, port, opts)
   return stream, stream
 end
 
--- ---- iterators ---------------------------------------------------------------
+--- Connects to a Unix socket. Awaits.
+-- @param path string; behind a "\0" an abstract name
+-- @param[opt] opts table: `limit` (bytes), `timeout` (seconds), `sock` (a connected
+-- Socket or its descriptor; path is nil then)
+-- @return Stream
+-- @raise FileNotFoundError, ConnectionRefusedError, PermissionError or another
+-- OSError; TimeoutError; see Awaiting functions
+-- @see asyncio.open_unix_connection
+function M.connect_unix(path, opts)
+  return connect_unix("connect_unix", path, opts)
+end
+
+--- Connects as `connect_unix` does and gives the Stream twice. Awaits.
+-- @return Stream, Stream
+-- @see asyncio.open_unix_connection
+function M.open_unix_connection(path, opts)
+  local stream = connect_unix("open_unix_connection", path, opts)
+  return stream, stream
+end
+
+-- ---- pairs, pipes, terminals ---------------------------------------------------
+
+local function limit_of(position, name, opts)
+  opts = options.check(position, name, opts, LIMIT_OPTIONS)
+  M.check_limit(position, name, opts.limit)
+  return opts.limit
+end
+
+--- Makes two Streams that are connected to each other.
+-- @param[opt] opts table: `limit` (bytes)
+-- @return Stream, Stream
+-- @raise OSError, code EMFILE when descriptors are out
+-- @see socket.socketpair
+function M.socketpair(opts)
+  local limit = limit_of(1, "socketpair", opts)
+  local a, b = core.socketpair("stream")
+  return core.stream(a, limit), core.stream(b, limit)
+end
+
+--- Makes a Stream that reads from a pipe, or whatever the descriptor is. It owns an
+-- integer; a Lua file is closed with it in that its descriptor becomes /dev/null.
+-- @param source integer, Lua file, or object with `fileno()`
+-- @param[opt] opts table: `limit` (bytes)
+-- @return Stream; writing raises InvalidStateError
+-- @raise OSError, code EBADF, when it is not open
+-- @see asyncio.loop.connect_read_pipe
+function M.connect_read_pipe(source, opts)
+  sources.check(1, "connect_read_pipe", source)
+  return core.pipe_stream(source, "read", limit_of(2, "connect_read_pipe", opts))
+end
+
+--- Makes a Stream that writes to a pipe, or whatever the descriptor is; else as
+-- `connect_read_pipe`.
+-- @param source integer, Lua file, or object with `fileno()`
+-- @param[opt] opts table: `limit` (bytes)
+-- @return Stream; reading raises InvalidStateError
+-- @raise OSError, code EBADF, when it is not open
+-- @see asyncio.loop.connect_write_pipe
+function M.connect_write_pipe(source, opts)
+  sources.check(1, "connect_write_pipe", source)
+  return core.pipe_stream(source, "write", limit_of(2, "connect_write_pipe", opts))
+end
+
+--- Opens a pseudo-terminal. The master reads end of file once nobody has the slave
+-- open any more.
+-- @param[opt] opts table: `limit` (bytes)
+-- @return Stream (the master), string (the path of the slave)
+-- @raise OSError
+-- @see os.openpty
+function M.open_pty(opts)
+  return core.open_pty(limit_of(1, "open_pty", opts))
+end
+
+-- ---- methods -------------------------------------------------------------------
 
 local Stream = core.stream_methods
+
+--- Asks about what is below the stream.
+-- @function Stream:get_extra_info
+-- @param name string: "peername" or "sockname" ({host=, port=} or {path=}),
+-- "peercred" (of a Unix socket: {pid=, uid=, gid=}), "socket" (an object with
+-- `getsockname`, `getpeername`, `getsockopt`, `setsockopt`, `fileno`), "pipe" (the
+-- descriptor)
+-- @param[opt] default any value, returned for what is not known
+-- @see asyncio.BaseTransport.get_extra_info
+Stream.get_extra_info = extra_info.get
+core.transport_methods.get_extra_info = extra_info.get
 
 --- Iterates over the lines, without their "\n". Awaits at each step.
 -- @function Stream:lines
@@ -188,6 +280,9 @@ end
 -- @raise at each step what `read` raises
 -- @see asyncio.StreamReader.read
 function Stream:chunks(n)
+  if n ~= nil and (not math.tointeger(n) or n < 1) then
+    options.bad_argument(1, "chunks", "a positive number of bytes is expected")
+  end
   return function() return self:read(n or 65536) end
 end
 

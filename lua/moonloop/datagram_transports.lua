@@ -1,0 +1,334 @@
+-- SPDX-License-Identifier: MIT
+-- Datagrams for protocols: the loop's reader callback receives and calls the
+-- protocol; what the system has no room for is queued and sent by its writer
+-- callback.
+
+local core = require "moonloop.core"
+local datagrams = require "moonloop.datagrams"
+local addresses = require "moonloop.addresses"
+local options = require "moonloop.options"
+local protocols = require "moonloop.protocols"
+local run = require "moonloop.run"
+local socket = require "moonloop.socket"
+
+local M = {}
+
+local OPTIONS = {
+  local_addr = "table",
+  remote_addr = "table",
+  family = "string",
+  reuse_port = "boolean",
+  allow_broadcast = "boolean",
+  sock = "any",
+}
+
+local HIGH_WATER, LOW_WATER = 65536, 16384
+local RECEIVE_AT_ONCE = 32 -- datagrams in one callback
+
+local Transport = {}
+local transport_mt = { __index = Transport, __name = "moonloop.DatagramTransport" }
+
+-- ---- calling the protocol ------------------------------------------------------
+
+local open = {} -- transports that are not over -> number of their run
+
+-- Calls a method; one that raises is reported and the transport aborted.
+local function call(self, name, ...)
+  local method = self.protocol[name]
+  if not method then return end
+  local ok, err = core.call_outside(method, self.protocol, ...)
+  if ok then return end
+  core.call_exception_handler(nil, {
+    message = "error in a protocol's " .. name, error = err, transport = self,
+    protocol = self.protocol, traceback = core.traceback_of_error(err),
+  })
+  if name ~= "connection_lost" then self:fail(err) end
+end
+
+local function finish(self)
+  if self.over then return end
+  self.over, self.closing = true, true
+  local fd = self.socket:fileno()
+  if fd >= 0 then
+    core.remove_reader(nil, fd)
+    core.remove_writer(nil, fd)
+  end
+  self.socket:close()
+  self.queue, self.first, self.last, self.size = {}, 1, 0, 0
+  core.call_soon(nil, function()
+    if self.made then call(self, "connection_lost", self.error) end
+    open[self] = nil
+    self.ended:set_result()
+  end)
+end
+
+-- Ends with an error that the protocol will be told.
+function Transport:fail(err)
+  if self.over then return end
+  self.error = err
+  finish(self)
+end
+
+-- ---- receiving -----------------------------------------------------------------
+
+local function on_readable(self)
+  for _ = 1, RECEIVE_AT_ONCE do
+    if self.closing then return end
+    local ok, data, addr = pcall(self.socket.try_recvfrom, self.socket)
+    if not ok then
+      call(self, "error_received", data)
+    elseif data then
+      call(self, "datagram_received", data, addr)
+    else
+      return
+    end
+  end
+end
+
+-- ---- sending -------------------------------------------------------------------
+
+local function resume_if_drained(self)
+  if self.paused and self.size <= self.low and not self.over then
+    self.paused = false
+    call(self, "resume_writing")
+  end
+end
+
+local function is_empty(self) return self.queue[self.first] == nil end
+
+-- Sends one. Returns whether it is done with, also when it met an error.
+local function send(self, data, addr)
+  local ok, sent = pcall(self.socket.try_send, self.socket, data, addr)
+  if ok then return sent end
+  call(self, "error_received", sent)
+  return true
+end
+
+local function on_writable(self)
+  while not is_empty(self) do
+    local entry = self.queue[self.first]
+    if not send(self, entry[1], entry[2]) then return end
+    if self.over then return end
+    self.queue[self.first] = nil
+    self.first = self.first + 1
+    self.size = self.size - #entry[1]
+  end
+  core.remove_writer(nil, self.socket:fileno())
+  if self.closing then return finish(self) end
+  resume_if_drained(self)
+end
+
+local function enqueue(self, data, addr)
+  if is_empty(self) then
+    self.queue, self.first, self.last = {}, 1, 0
+    core.add_writer(nil, self.socket:fileno(), on_writable, self)
+  end
+  self.last = self.last + 1
+  self.queue[self.last] = { data, addr }
+  self.size = self.size + #data
+end
+
+local function pause_if_full(self)
+  if not self.paused and self.size > self.high then
+    self.paused = true
+    call(self, "pause_writing")
+  end
+end
+
+--- Sends a datagram, or queues it: it never waits. Above the high-water mark the
+-- protocol's `pause_writing` is called.
+-- @function DatagramTransport:sendto
+-- @param data string
+-- @param[opt] addr {host=, port=} or {path=}, the host numeric; nil for the remote
+-- address
+-- @raise InvalidStateError after `close` or `abort`, or without any address
+-- @see asyncio.DatagramTransport.sendto
+function Transport:sendto(data, addr)
+  options.check_type(1, "sendto", data, "string")
+  if addr ~= nil then
+    addr = addresses.numeric(2, "sendto", addr, self.family)
+  elseif not self.connected then
+    core.raise("InvalidStateError", "no address to send to: there is no remote address")
+  end
+  if self.closed_here then core.raise("InvalidStateError", "the transport is closed") end
+  if self.closing then return end
+  if is_empty(self) and send(self, data, addr) or self.over then return end
+  enqueue(self, data, addr)
+  pause_if_full(self)
+end
+
+-- ---- the rest ------------------------------------------------------------------
+
+--- Sends what is queued, then closes. Twice is fine.
+-- @function DatagramTransport:close
+-- @see asyncio.BaseTransport.close
+function Transport:close()
+  if self.closing then return end
+  self.closing, self.closed_here = true, true
+  core.remove_reader(nil, self.socket:fileno())
+  if is_empty(self) then finish(self) end
+end
+
+--- Closes at once.
+-- @function DatagramTransport:abort
+-- @see asyncio.DatagramTransport.abort
+function Transport:abort()
+  self.closed_here = self.closed_here or not self.closing
+  finish(self)
+end
+
+--- Tells whether it is closed, or closing.
+-- @function DatagramTransport:is_closing
+-- @see asyncio.BaseTransport.is_closing
+function Transport:is_closing() return self.closing end
+
+--- Gives the descriptor, which stays the transport's.
+-- @function DatagramTransport:fileno
+-- @return integer, -1 when closed
+function Transport:fileno() return self.socket:fileno() end
+
+local getters = {
+  sockname = function(self) return self.socket:getsockname() end,
+  peername = function(self) return self.socket:getpeername() end,
+  socket = function(self) return self.socket end,
+}
+
+--- Asks about what is below.
+-- @function DatagramTransport:get_extra_info
+-- @param name string: "sockname", "peername" or "socket"
+-- @param[opt] default any value, returned for what is not known
+-- @see asyncio.BaseTransport.get_extra_info
+function Transport:get_extra_info(name, default)
+  options.check_type(1, "get_extra_info", name, "string")
+  local getter = getters[name]
+  local ok, value = pcall(getter or error, self)
+  if ok and value ~= nil then return value end
+  return default
+end
+
+--- Sets when the protocol is told to stop writing, and to go on.
+-- @function DatagramTransport:set_write_buffer_limits
+-- @param[opt] high integer, bytes (4 * low, or 64 KiB)
+-- @param[opt] low integer, bytes (high / 4)
+-- @see asyncio.WriteTransport.set_write_buffer_limits
+function Transport:set_write_buffer_limits(high, low)
+  local name = "set_write_buffer_limits"
+  options.check_type(1, name, high, "number or nil")
+  options.check_type(2, name, low, "number or nil")
+  high = high or low and 4 * low or HIGH_WATER
+  low = low or high // 4
+  if low < 0 or low > high then
+    options.bad_argument(2, name, "the low mark is above the high one, or negative")
+  end
+  self.high, self.low = high, low
+  pause_if_full(self)
+end
+
+--- Gives the water marks.
+-- @function DatagramTransport:get_write_buffer_limits
+-- @return integers: low, high
+-- @see asyncio.WriteTransport.get_write_buffer_limits
+function Transport:get_write_buffer_limits() return self.low, self.high end
+
+--- Gives the number of bytes that are queued.
+-- @function DatagramTransport:get_write_buffer_size
+-- @return integer
+-- @see asyncio.WriteTransport.get_write_buffer_size
+function Transport:get_write_buffer_size() return self.size end
+
+--- Has another protocol be called from now on.
+-- @function DatagramTransport:set_protocol
+-- @param protocol table
+-- @see asyncio.BaseTransport.set_protocol
+function Transport:set_protocol(protocol)
+  options.check_type(1, "set_protocol", protocol, "table")
+  self.protocol = protocol
+end
+
+--- Gives the protocol.
+-- @function DatagramTransport:get_protocol
+-- @return table
+-- @see asyncio.BaseTransport.get_protocol
+function Transport:get_protocol() return self.protocol end
+
+--- Joins a multicast group.
+-- @function DatagramTransport:join
+-- @param group string, a numeric address
+-- @param[opt] interface string or integer
+-- @raise OSError; InvalidStateError when closed
+function Transport:join(group, interface)
+  datagrams.change_group("join", self.socket, "join", group, interface)
+end
+
+--- Leaves a multicast group.
+-- @function DatagramTransport:leave
+-- @param group string, a numeric address
+-- @param[opt] interface as of `join`
+-- @raise OSError; InvalidStateError when closed
+function Transport:leave(group, interface)
+  datagrams.change_group("leave", self.socket, "leave", group, interface)
+end
+
+function transport_mt:__tostring()
+  return (tostring(self.socket):gsub("^Socket", "DatagramTransport"))
+end
+
+-- ---- making one ----------------------------------------------------------------
+
+local function begin(self)
+  self.made = true
+  call(self, "connection_made", self)
+  if self.closing then return end
+  core.add_reader(nil, self.socket:fileno(), on_readable, self)
+end
+
+local function is_connected(made) return (pcall(made.getpeername, made)) end
+
+--- Opens a datagram socket and has a protocol called. Awaits until its
+-- `connection_made` was called.
+-- @function Loop:create_datagram_endpoint
+-- @param factory function that gives a protocol, or a class of
+-- `DatagramProtocol:extend`
+-- @param[opt] opts table, as of `moonloop.open_datagram`, and `sock` (a bound datagram
+-- Socket or its descriptor, instead of addresses)
+-- @return DatagramTransport, protocol
+-- @raise AddressInUseError or another OSError; DNSError; what the factory raises; see
+-- Awaiting functions
+-- @see asyncio.loop.create_datagram_endpoint
+function M.create_datagram_endpoint(_, factory, opts)
+  local name = "create_datagram_endpoint"
+  options.check_callable(1, name, factory)
+  opts = options.check(2, name, opts, OPTIONS)
+  core.check()
+  local protocol = protocols.make(factory)
+  local made = opts.sock ~= nil and socket.check_given(2, name, opts.sock)
+    or datagrams.open_socket(2, name, opts)
+  local self = setmetatable({
+    socket = made, protocol = protocol, queue = {}, first = 1, last = 0, size = 0,
+    high = HIGH_WATER, low = LOW_WATER, closing = false, over = false, ended = core.Future(),
+    family = (socket.family_of(made)), connected = is_connected(made),
+  }, transport_mt)
+  open[self] = run.number()
+  local begun = core.Future()
+  core.call_soon(nil, function()
+    begin(self)
+    if not begun:done() then begun:set_result() end
+  end)
+  local ok, err = pcall(begun.await, begun)
+  if ok then return self, protocol end
+  self:abort()
+  error(err, 0)
+end
+
+run.add_closer(function(first, last)
+  local list = {}
+  for transport, number in pairs(open) do
+    if number >= first and number <= last then list[#list + 1] = transport end
+  end
+  return list
+end, function(transport)
+  transport:close()
+  transport.ended:await()
+end)
+
+return M

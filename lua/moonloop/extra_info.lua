@@ -1,0 +1,89 @@
+-- SPDX-License-Identifier: MIT
+-- What `get_extra_info` of streams and transports knows: addresses, the peer of a
+-- Unix socket, the socket itself as far as it can be shown without giving it away.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+
+local M = {}
+
+local SOCKETS = { tcp = true, unix = true }
+
+local TransportSocket = {}
+local transport_socket_mt = { __index = TransportSocket, __name = "moonloop.TransportSocket" }
+
+-- The descriptor, of a stream that is still open.
+local function descriptor(self)
+  local fd = self.stream:fileno()
+  if fd < 0 then core.raise("InvalidStateError", "the socket is closed") end
+  return fd
+end
+
+--- Gives its own address.
+-- @function TransportSocket:getsockname
+-- @return {host=, port=} or {path=}
+-- @raise InvalidStateError when it is closed
+function TransportSocket:getsockname()
+  descriptor(self)
+  return core.stream_sockname(self.stream)
+end
+
+--- Gives the peer's address.
+-- @function TransportSocket:getpeername
+-- @return {host=, port=} or {path=}
+-- @raise InvalidStateError when it is closed
+function TransportSocket:getpeername()
+  descriptor(self)
+  return core.stream_peername(self.stream)
+end
+
+--- Sets an option as `Socket:setsockopt` does.
+-- @function TransportSocket:setsockopt
+function TransportSocket:setsockopt(name, value)
+  core.set_socket_option(descriptor(self), name, value)
+end
+
+--- Asks for an option as `Socket:getsockopt` does.
+-- @function TransportSocket:getsockopt
+function TransportSocket:getsockopt(name)
+  return core.get_socket_option(descriptor(self), name)
+end
+
+--- Gives the descriptor, which stays the stream's.
+-- @function TransportSocket:fileno
+-- @return integer, -1 when closed
+function TransportSocket:fileno() return self.stream:fileno() end
+
+function transport_socket_mt:__tostring()
+  return ("TransportSocket: (descriptor %d)"):format(self:fileno())
+end
+
+local getters = {
+  peername = core.stream_peername,
+  sockname = core.stream_sockname,
+}
+
+function getters.peercred(stream)
+  if core.stream_kind(stream) ~= "unix" or stream:fileno() < 0 then return nil end
+  return core.get_socket_option(stream:fileno(), "SO_PEERCRED")
+end
+
+function getters.socket(stream)
+  if not SOCKETS[core.stream_kind(stream)] then return nil end
+  return setmetatable({ stream = stream }, transport_socket_mt)
+end
+
+function getters.pipe(stream)
+  if SOCKETS[core.stream_kind(stream)] or stream:fileno() < 0 then return nil end
+  return stream:fileno()
+end
+
+function M.get(stream, name, default)
+  options.check_type(1, "get_extra_info", name, "string")
+  local getter = getters[name]
+  local value = getter and getter(stream)
+  if value == nil then return default end
+  return value
+end
+
+return M

@@ -1,0 +1,226 @@
+-- SPDX-License-Identifier: MIT
+-- Connections for protocols: what the loop's methods do to bring a transport and a
+-- protocol together. The Transport itself is C.
+
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+local server = require "moonloop.server"
+local servers = require "moonloop.servers"
+local socket = require "moonloop.socket"
+local sources = require "moonloop.sources"
+local streams = require "moonloop.streams"
+local transfer = require "moonloop.transfer"
+
+local M = {}
+
+local SERVER_OPTIONS = {
+  backlog = "number",
+  reuse_port = "boolean",
+  family = "string",
+  start_serving = "boolean",
+  max_connections = "number",
+  sock = "any",
+  tls = "any",
+  tls_handshake_timeout = "number",
+}
+
+local UNIX_SERVER_OPTIONS = {
+  backlog = "number",
+  start_serving = "boolean",
+  max_connections = "number",
+  mode = "number or string",
+  sock = "any",
+  tls = "any",
+  tls_handshake_timeout = "number",
+}
+
+--- Calls a protocol's factory, which must not await.
+-- @return the protocol
+function M.make(factory)
+  local protocol = core.unyieldable("a protocol's factory", factory)
+  if type(protocol) ~= "table" then
+    core.raise("Error", "the protocol's factory gave no table but "
+      .. options.type_name(protocol))
+  end
+  return protocol
+end
+
+-- Has the loop tell the protocol of its connection, and waits for that. Awaits.
+local function begin(transport, protocol)
+  local made = core.Future()
+  core.call_soon(nil, function()
+    core.connection_made(transport)
+    if not made:done() then made:set_result() end
+  end)
+  local ok, err = pcall(made.await, made)
+  if ok then return transport, protocol end
+  transport:abort()
+  error(err, 0)
+end
+
+-- The same for a connected Socket, which is closed when that fails. Awaits.
+local function begin_with(connected, factory)
+  local ok, protocol = pcall(M.make, factory)
+  if not ok then
+    connected:close()
+    error(protocol, 0)
+  end
+  return begin(core.transport(connected, protocol), protocol)
+end
+
+-- ---- connections ---------------------------------------------------------------
+
+--- Connects by TCP and has a protocol called for the connection. Awaits until its
+-- `connection_made` was called.
+-- @function Loop:create_connection
+-- @param factory function that gives a protocol, or a class of `Protocol:extend`
+-- @param host string (a name or numeric address), or a list of these
+-- @param port integer, 1 to 65535
+-- @param[opt] opts table, as of `moonloop.connect` without `limit`
+-- @return Transport, protocol
+-- @raise as `moonloop.connect`; what the factory raises; see Awaiting functions
+-- @see asyncio.loop.create_connection
+function M.create_connection(_, factory, host, port, opts)
+  options.check_callable(1, "create_connection", factory)
+  return begin_with(streams.connect_socket(2, "create_connection", host, port, opts), factory)
+end
+
+--- Connects to a Unix socket and has a protocol called. Awaits.
+-- @function Loop:create_unix_connection
+-- @param factory as of `create_connection`
+-- @param path string; behind a "\0" an abstract name
+-- @param[opt] opts table, as of `moonloop.connect_unix` without `limit`
+-- @return Transport, protocol
+-- @raise as `moonloop.connect_unix`; what the factory raises; see Awaiting functions
+-- @see asyncio.loop.create_unix_connection
+function M.create_unix_connection(_, factory, path, opts)
+  options.check_callable(1, "create_unix_connection", factory)
+  return begin_with(streams.connect_unix_socket(2, "create_unix_connection", path, opts), factory)
+end
+
+--- Has a protocol called for a connection that was accepted elsewhere. Awaits.
+-- @function Loop:connect_accepted_socket
+-- @param factory as of `create_connection`
+-- @param sock a connected Socket, which is emptied, or its descriptor
+-- @return Transport, protocol
+-- @raise what the factory raises; InvalidStateError when it is closed; see Awaiting
+-- functions
+-- @see asyncio.loop.connect_accepted_socket
+function M.connect_accepted_socket(_, factory, sock)
+  options.check_callable(1, "connect_accepted_socket", factory)
+  core.check()
+  return begin_with(socket.check_given(2, "connect_accepted_socket", sock), factory)
+end
+
+local function connect_pipe(name, factory, source, direction)
+  options.check_callable(1, name, factory)
+  sources.check(2, name, source)
+  core.check()
+  local protocol = M.make(factory)
+  return begin(core.pipe_transport(source, protocol, direction), protocol)
+end
+
+--- Has a protocol called for what a pipe brings. Awaits.
+-- @function Loop:connect_read_pipe
+-- @param factory as of `create_connection`
+-- @param source integer (a descriptor, owned from then on), or a Lua file
+-- @return Transport, protocol
+-- @raise OSError, code EBADF; what the factory raises; see Awaiting functions
+-- @see asyncio.loop.connect_read_pipe
+function M.connect_read_pipe(_, factory, source)
+  return connect_pipe("connect_read_pipe", factory, source, "read")
+end
+
+--- Makes a transport that writes to a pipe. Awaits. When the reader goes,
+-- `connection_lost` is called with a BrokenPipeError.
+-- @function Loop:connect_write_pipe
+-- @param factory as of `create_connection`
+-- @param source integer (a descriptor, owned from then on), or a Lua file
+-- @return Transport, protocol
+-- @raise OSError, code EBADF; what the factory raises; see Awaiting functions
+-- @see asyncio.loop.connect_write_pipe
+function M.connect_write_pipe(_, factory, source)
+  return connect_pipe("connect_write_pipe", factory, source, "write")
+end
+
+--- Sends a file through a transport as `Stream:sendfile` does. Awaits. What is
+-- written meanwhile is queued behind it.
+-- @function Loop:sendfile
+-- @param transport Transport
+-- @param file string (a path), Lua file, or integer (a descriptor)
+-- @param[opt=0] offset integer, bytes
+-- @param[opt] count integer, bytes
+-- @return integer, bytes sent
+-- @raise as `Stream:sendfile`; InvalidStateError when the transport is closed
+-- @see asyncio.loop.sendfile
+function M.sendfile(_, transport, file, offset, count)
+  local mt = getmetatable(transport)
+  if type(mt) ~= "table" or mt.__index ~= core.transport_methods then
+    options.bad_argument(1, "sendfile", "Transport expected, got " .. options.type_name(transport))
+  end
+  return transfer.send(2, "sendfile", transport, file, offset, count)
+end
+
+-- ---- servers -------------------------------------------------------------------
+
+local kind = {}
+
+local function report(err)
+  core.call_exception_handler(nil, {
+    message = "a connection could not be given a protocol", error = err,
+  })
+end
+
+function kind.serve(self, connection)
+  local ok, protocol = pcall(M.make, self.factory)
+  if not ok then
+    report(protocol)
+    if math.type(connection) then core.close_descriptor(connection) else connection:close() end
+    return
+  end
+  local transport = core.transport(connection, protocol)
+  server.add(self, transport, transport)
+  core.set_owner(transport, self.on_lost)
+  core.call_soon(nil, core.connection_made, transport)
+end
+
+function kind.cancel(transport) transport:close() end
+
+local function start(factory, list, opts)
+  local self = server.new(list, kind, opts)
+  self.factory = factory
+  self.on_lost = function(transport) server.forget(self, transport) end
+  if opts.start_serving ~= false then self:start_serving() end
+  return self
+end
+
+--- Listens on TCP and has a protocol called for each connection. Awaits.
+-- @function Loop:create_server
+-- @param factory as of `create_connection`; one that raises is reported, and the
+-- connection closed
+-- @param host string, list of strings, or nil for all interfaces
+-- @param port integer, 0 to 65535; 0 for a free one, see `Server:port`
+-- @param[opt] opts table, as of `moonloop.start_server` without `limit`
+-- @return Server
+-- @raise as `moonloop.start_server`
+-- @see asyncio.loop.create_server
+function M.create_server(_, factory, host, port, opts)
+  options.check_callable(1, "create_server", factory)
+  return start(factory, servers.listen("create_server", host, port, opts, SERVER_OPTIONS))
+end
+
+--- Listens on a Unix socket and has a protocol called for each connection. Awaits.
+-- @function Loop:create_unix_server
+-- @param factory as of `create_server`
+-- @param path string; behind a "\0" an abstract name
+-- @param[opt] opts table, as of `moonloop.start_unix_server` without `limit`
+-- @return Server
+-- @raise as `moonloop.start_unix_server`
+-- @see asyncio.loop.create_unix_server
+function M.create_unix_server(_, factory, path, opts)
+  options.check_callable(1, "create_unix_server", factory)
+  return start(factory, servers.listen_unix("create_unix_server", path, opts,
+    UNIX_SERVER_OPTIONS))
+end
+
+return M

@@ -1,0 +1,168 @@
+-- SPDX-License-Identifier: MIT
+-- `moonloop.socket`: sockets as the system has them. What waits is C; here names
+-- are resolved and what programs give is checked.
+
+local core = require "moonloop.core"
+local addresses = require "moonloop.addresses"
+local options = require "moonloop.options"
+
+local M = {}
+
+local Socket = core.socket_methods
+
+-- A full backlog of a Unix socket refuses at once, and nothing tells when there
+-- is room again.
+local FIRST_RETRY, LONGEST_RETRY = 0.001, 0.05
+
+-- What only this file calls.
+local function take(name)
+  local method = Socket[name]
+  Socket[name] = nil
+  return method
+end
+
+local bind_address = take "bind_address"
+local connect_address = take "connect_address"
+local sendto_address = take "sendto_address"
+local family_of = take "family"
+local set_mode = take "set_mode"
+
+--- Gives family, type ("stream" or "dgram"), and whether it listens.
+M.family_of = family_of
+
+--- Sets the permissions that the file of a Unix socket will have once it is bound.
+M.set_mode = set_mode
+
+--- Makes a Socket that is connected, or half of it: closes it when that fails.
+local function connect_or_close(socket, address)
+  local delay = FIRST_RETRY
+  while true do
+    local ok, err = pcall(connect_address, socket, address)
+    if ok then return end
+    if not (address.path and core.is_error(err) and err.code == "EAGAIN") then
+      if core.is_error(err, "CancelledError") then socket:close() end
+      error(err, 0)
+    end
+    core.sleep(delay)
+    delay = math.min(2 * delay, LONGEST_RETRY)
+  end
+end
+
+--- Connects; a datagram socket only notes where to send. Awaits. Cancelled, the
+-- socket is closed.
+-- @function Socket:connect
+-- @param address {host=, port=} or {path=}
+-- @raise ConnectionRefusedError, TimeoutError (the peer is out of reach),
+-- FileNotFoundError or another OSError; DNSError; InvalidStateError when closed,
+-- also while it waits, or another task sends or connects; see Awaiting functions
+-- @see asyncio.loop.sock_connect
+function Socket:connect(address)
+  connect_or_close(self, addresses.numeric(1, "connect", address, (family_of(self))))
+end
+
+--- Binds to an address of this machine. Awaits where the host is a name.
+-- @function Socket:bind
+-- @param address {host=, port=} (without a host: every address, without a port or
+-- with 0: a free one) or {path=}
+-- @raise AddressInUseError, AddressNotAvailableError, PermissionError or another
+-- OSError; InvalidStateError when closed
+-- @see socket.socket.bind
+function Socket:bind(address)
+  bind_address(self, addresses.numeric(1, "bind", address, (family_of(self)), true))
+end
+
+--- Sends a datagram. Awaits until there is room.
+-- @function Socket:sendto
+-- @param data string
+-- @param address {host=, port=} or {path=}
+-- @return integer, bytes sent
+-- @raise as `send`
+-- @see asyncio.loop.sock_sendto
+function Socket:sendto(data, address)
+  address = addresses.numeric(2, "sendto", address, (family_of(self)))
+  return sendto_address(self, data, address)
+end
+
+local function check_one_of(name, value, choices, default)
+  if value == nil then return default end
+  if choices[value] then return value end
+  local words = {}
+  for word in pairs(choices) do words[#words + 1] = "'" .. word .. "'" end
+  table.sort(words)
+  options.bad_argument(1, name, ("%s expected, got %s"):format(table.concat(words, " or "),
+    type(value) == "string" and "'" .. value .. "'" or options.type_name(value)))
+end
+
+local FAMILIES = { inet = true, inet6 = true }
+local TYPES = { stream = true, dgram = true }
+
+--- Makes a TCP socket.
+-- @function socket.tcp
+-- @param[opt="inet"] family "inet" or "inet6"
+-- @return Socket
+-- @raise OSError, code EMFILE when descriptors are out
+-- @see socket.socket
+function M.tcp(family)
+  return core.socket(check_one_of("tcp", family, FAMILIES, "inet"), "stream")
+end
+
+--- Makes a UDP socket.
+-- @function socket.udp
+-- @param[opt="inet"] family "inet" or "inet6"
+-- @return Socket
+-- @raise OSError, code EMFILE when descriptors are out
+-- @see socket.socket
+function M.udp(family)
+  return core.socket(check_one_of("udp", family, FAMILIES, "inet"), "dgram")
+end
+
+--- Makes a Unix socket.
+-- @function socket.unix
+-- @param[opt="stream"] type "stream" or "dgram"
+-- @return Socket
+-- @raise OSError, code EMFILE when descriptors are out
+-- @see socket.socket
+function M.unix(type)
+  return core.socket("unix", check_one_of("unix", type, TYPES, "stream"))
+end
+
+--- Makes two Unix sockets that are connected to each other.
+-- @function socket.socketpair
+-- @param[opt="stream"] type "stream" or "dgram"
+-- @return Socket, Socket
+-- @raise OSError, code EMFILE when descriptors are out
+-- @see socket.socketpair
+function M.socketpair(type)
+  return core.socketpair(check_one_of("socketpair", type, TYPES, "stream"))
+end
+
+M.from_fd = core.socket_from_fd
+
+-- ---- connecting, for streams and protocols -------------------------------------
+
+local closing_mt = { __close = function(self) if self.socket then self.socket:close() end end }
+
+--- Makes a Socket and connects it to an address with a numeric host. Awaits.
+-- @param from the local address, or nil
+function M.connected(address, from)
+  local socket = core.socket(addresses.family_of(address), "stream")
+  local guard <close> = setmetatable({ socket = socket }, closing_mt)
+  if from then
+    socket:setsockopt("SO_REUSEADDR", true)
+    bind_address(socket, from)
+  end
+  connect_or_close(socket, address)
+  guard.socket = nil
+  return socket
+end
+
+--- Makes a Socket of what the option `sock` was given: a Socket or a descriptor.
+function M.check_given(position, name, sock)
+  if math.type(sock) == "integer" then return core.socket_from_fd(sock) end
+  local mt = getmetatable(sock)
+  if type(mt) == "table" and mt.__index == Socket then return sock end
+  options.bad_argument(position, name, "option 'sock': Socket or descriptor expected, got "
+    .. options.type_name(sock))
+end
+
+return M
