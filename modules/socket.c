@@ -361,6 +361,11 @@ static int l_close_descriptor(lua_State *L) {
   return 0;
 }
 
+static int l_is_open(lua_State *L) { // descriptor
+  lua_pushboolean(L, fcntl((int)luaL_checkinteger(L, 1), F_GETFD) >= 0);
+  return 1;
+}
+
 // The family of a numeric host: "inet" or "inet6"; nil for a name.
 static int l_numeric_family(lua_State *L) {
   Address a;
@@ -386,26 +391,16 @@ static int l_chmod(lua_State *L) { // path mode
   return 0;
 }
 
-static int l_get_option(lua_State *L) { // descriptor name
-  return socket_push_option(L, (int)luaL_checkinteger(L, 1), 2);
-}
-
-static int l_set_option(lua_State *L) { // descriptor name value
-  socket_set_option(L, (int)luaL_checkinteger(L, 1), 2, 3);
-  return 0;
-}
-
 static const luaL_Reg functions[] = {
-    {"close_descriptor",  l_close_descriptor},
-    {"numeric_family",    l_numeric_family  },
-    {"socket",            l_socket          },
-    {"socketpair",        l_socketpair      },
-    {"socket_from_fd",    l_from_fd         },
-    {"socket_file",       l_socket_file     },
-    {"chmod",             l_chmod           },
-    {"get_socket_option", l_get_option      },
-    {"set_socket_option", l_set_option      },
-    {NULL,                NULL              },
+    {"close_descriptor",   l_close_descriptor},
+    {"is_open_descriptor", l_is_open         },
+    {"numeric_family",     l_numeric_family  },
+    {"socket",             l_socket          },
+    {"socketpair",         l_socketpair      },
+    {"socket_from_fd",     l_from_fd         },
+    {"socket_file",        l_socket_file     },
+    {"chmod",              l_chmod           },
+    {NULL,                 NULL              },
 };
 
 void socket_open(Runtime *rt, lua_State *L) {
@@ -413,8 +408,8 @@ void socket_open(Runtime *rt, lua_State *L) {
   lua_getfield(L, -1, "__index");
   runtime_set_functions(rt, L, socket_wait_methods);
   runtime_set_functions(rt, L, socket_data_methods);
-  runtime_set_functions(rt, L, socket_option_methods);
   lua_setfield(L, -3, "socket_methods");
   lua_pop(L, 1);
   runtime_set_functions(rt, L, functions);
+  runtime_set_functions(rt, L, socket_option_functions);
 }

@@ -25,6 +25,8 @@ struct Socket {
   Runtime *rt;
   Resource resource;
   SocketWait reading, writing;
+  Timer retry; // of a write, where no event tells when it may work
+  double retry_delay;
   Address address; // what messages name: it is bound or connected to that
   Address from;    // of what was received
   size_t wanted;   // bytes to receive at most
@@ -78,6 +80,10 @@ int socket_read(lua_State *L, Socket *s, const char *what,
 int socket_wait_writable(lua_State *L, Socket *s, const char *what,
                          moonloop_push_fn push);
 
+// Waits for a while instead, longer each time until `retry_delay` is set to 0.
+int socket_wait_retry(lua_State *L, Socket *s, const char *what,
+                      moonloop_push_fn push);
+
 // Raises InvalidStateError when a task waits in that direction.
 void socket_check_free(lua_State *L, const Socket *s, const SocketWait *side);
 
@@ -86,12 +92,7 @@ extern const luaL_Reg socket_wait_methods[];
 // ---- data: socket_data.c; options: socket_options.c
 
 extern const luaL_Reg socket_data_methods[];
-extern const luaL_Reg socket_option_methods[];
-
-// Options of any descriptor, for who has no Socket: level 1 of the Lua stack is
-// not looked at. name -> value; name, value
-int socket_push_option(lua_State *L, int fd, int name_arg);
-void socket_set_option(lua_State *L, int fd, int name_arg, int value_arg);
+extern const luaL_Reg socket_option_functions[];
 
 void socket_open(Runtime *rt, lua_State *L);
 

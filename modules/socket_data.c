@@ -199,10 +199,20 @@ enum { TO = 4 }; // index of the Address, a userdata
 
 static int push_sendto(lua_State *L, void *ud);
 
+static int raise_sendto(lua_State *L, int err) {
+  const Address *to = lua_touserdata(L, TO);
+  char text[ADDRESS_TEXT_SIZE];
+  address_format(&to->of.any, to->size, text, sizeof text);
+  return error_raise_errno(L, err, "send", text);
+}
+
 static int perform_sendto(lua_State *L, Socket *s, bool now) {
   ssize_t n = now ? send_rest(L, s, lua_touserdata(L, TO)) : -1;
   if (n < 0 && now && !would_block(errno))
-    return raise_send(L, s, errno);
+    return raise_sendto(L, errno);
+  // The system calls a Unix socket writable that is connected to nobody.
+  if (n < 0 && now && s->family == AF_UNIX)
+    return socket_wait_retry(L, s, "send", push_sendto);
   if (n < 0)
     return socket_wait_writable(L, s, "send", push_sendto);
   lua_pushinteger(L, n);
@@ -225,6 +235,7 @@ static void check_to(lua_State *L, Socket *s) { // socket data address
 static int l_sendto_address(lua_State *L) {
   Socket *s = check_sending(L);
   check_to(L, s);
+  s->retry_delay = 0;
   return perform_sendto(L, s, wait_may_complete(s->rt, L));
 }
 
@@ -242,7 +253,7 @@ static int l_try_send(lua_State *L) { // socket data [address]
   }
   ssize_t n = send_rest(L, s, to);
   if (n < 0 && !would_block(errno))
-    return raise_send(L, s, errno);
+    return to ? raise_sendto(L, errno) : raise_send(L, s, errno);
   lua_pushboolean(L, n >= 0);
   return 1;
 }
@@ -257,8 +268,12 @@ static int l_shutdown(lua_State *L) {
   static const char *const words[] = {"read", "write", "both", NULL};
   static const int values[] = {SHUT_RD, SHUT_WR, SHUT_RDWR};
   Socket *s = socket_check(L);
-  int how = values[luaL_checkoption(L, 2, NULL, words)];
-  if (shutdown(s->fd, how) < 0)
+  const char *word = luaL_checkstring(L, 2);
+  int i = 0;
+  while (words[i] && strcmp(words[i], word) != 0)
+    i++;
+  luaL_argcheck(L, words[i], 2, "'read', 'write' or 'both' expected");
+  if (shutdown(s->fd, values[i]) < 0)
     return socket_raise(L, s, errno, "shutdown");
   return 0;
 }

@@ -2,7 +2,7 @@
 //
 // The options of sockets by their names. How a value looks in Lua follows from
 // what the option holds: a flag is a boolean, SO_LINGER seconds or false, a
-// membership {group=, interface=}.
+// membership {group=, interface=}. What a program gives is checked in Lua.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
@@ -107,29 +107,31 @@ enum { OPTION_COUNT = sizeof options / sizeof *options };
 
 // ---- finding ---------------------------------------------------------------
 
-// How many bytes of two names differ, place by place: enough for a hint.
-static size_t difference(const char *a, const char *b) {
-  size_t n = strlen(a), m = strlen(b), count = n > m ? n - m : m - n;
-  for (size_t i = 0; i < n && i < m; i++)
-    count += a[i] != b[i];
-  return count;
-}
-
 static const Option *check_option(lua_State *L, int arg) {
   const char *name = luaL_checkstring(L, arg);
-  const Option *nearest = options;
-  for (const Option *o = options; o < options + OPTION_COUNT; o++) {
+  for (const Option *o = options; o < options + OPTION_COUNT; o++)
     if (strcmp(o->name, name) == 0)
       return o;
-    if (difference(name, o->name) < difference(name, nearest->name))
-      nearest = o;
-  }
-  luaL_argerror(L, arg,
-                lua_pushfstring(L,
-                                "there is no socket option '%s'; did you mean "
-                                "'%s'?",
-                                name, nearest->name));
+  luaL_argerror(L, arg, "no socket option");
   return NULL;
+}
+
+static int l_socket_options(lua_State *L) { // -> name -> kind
+  static const char *const kinds[] = {
+      [FLAG] = "flag",
+      [INTEGER] = "integer",
+      [TEXT] = "text",
+      [LINGER] = "linger",
+      [CREDENTIALS] = "credentials",
+      [MEMBERSHIP] = "membership",
+      [MEMBERSHIP6] = "membership",
+  };
+  lua_createtable(L, 0, OPTION_COUNT);
+  for (const Option *o = options; o < options + OPTION_COUNT; o++) {
+    lua_pushstring(L, kinds[o->kind]);
+    lua_setfield(L, -2, o->name);
+  }
+  return 1;
 }
 
 // ---- setting ---------------------------------------------------------------
@@ -143,15 +145,15 @@ typedef union OptionValue {
 } OptionValue;
 
 // The index of the interface of the table at `arg`: a number or a name.
-static unsigned check_interface(lua_State *L, int arg) {
+static unsigned interface_of(lua_State *L, int arg) {
   unsigned index = 0;
   int type = lua_getfield(L, arg, "interface");
   if (lua_isinteger(L, -1))
     index = (unsigned)lua_tointeger(L, -1);
   else if (type == LUA_TSTRING)
     index = if_nametoindex(lua_tostring(L, -1));
-  if (type != LUA_TNIL && index == 0)
-    luaL_argerror(L, arg, "field 'interface': there is no such interface");
+  if (type == LUA_TSTRING && index == 0)
+    error_raise_errno(L, ENODEV, "interface", lua_tostring(L, -1));
   lua_pop(L, 1);
   return index;
 }
@@ -162,7 +164,7 @@ static void set_interface(lua_State *L, int arg, struct ip_mreqn *group) {
   if (lua_getfield(L, arg, "interface") == LUA_TSTRING)
     text = lua_tostring(L, -1);
   if (!text || inet_pton(AF_INET, text, &group->imr_address) != 1)
-    group->imr_ifindex = (int)check_interface(L, arg);
+    group->imr_ifindex = (int)interface_of(L, arg);
   lua_pop(L, 1);
 }
 
@@ -182,7 +184,7 @@ static socklen_t check_group(lua_State *L, const Option *o, int arg,
     set_interface(L, arg, &v->group);
     return sizeof v->group;
   }
-  v->group6.ipv6mr_interface = check_interface(L, arg);
+  v->group6.ipv6mr_interface = interface_of(L, arg);
   return sizeof v->group6;
 }
 
@@ -223,7 +225,7 @@ static socklen_t check_value(lua_State *L, const Option *o, int arg,
   return 0;
 }
 
-void socket_set_option(lua_State *L, int fd, int name_arg, int value_arg) {
+static void set_option(lua_State *L, int fd, int name_arg, int value_arg) {
   OptionValue v;
   const Option *o = check_option(L, name_arg);
   luaL_checkany(L, value_arg);
@@ -246,7 +248,7 @@ static void push_credentials(lua_State *L, const struct ucred *peer) {
   push_field(L, "gid", peer->gid);
 }
 
-int socket_push_option(lua_State *L, int fd, int name_arg) {
+static int push_option(lua_State *L, int fd, int name_arg) {
   const Option *o = check_option(L, name_arg);
   union {
     OptionValue value;
@@ -272,32 +274,18 @@ int socket_push_option(lua_State *L, int fd, int name_arg) {
   return 1;
 }
 
-/// Sets an option of the system's.
-// @function Socket:setsockopt
-// @param name string: "SO_REUSEADDR", "TCP_NODELAY", "IP_MULTICAST_TTL", ...
-// @param value boolean, integer or string, as the option wants; of SO_LINGER
-// seconds or false; of a membership {group=, interface=}
-// @raise OSError; InvalidStateError when closed; bad argument for an option
-// that does not exist or a value of another type
-// @see socket.socket.setsockopt
-static int l_setsockopt(lua_State *L) {
-  socket_set_option(L, socket_check(L)->fd, 2, 3);
+static int l_set_option(lua_State *L) { // descriptor name value
+  set_option(L, (int)luaL_checkinteger(L, 1), 2, 3);
   return 0;
 }
 
-/// Asks for an option.
-// @function Socket:getsockopt
-// @param name string, as for `setsockopt`
-// @return boolean, integer or string; of SO_PEERCRED {pid=, uid=, gid=}
-// @raise OSError; InvalidStateError when closed; bad argument for an option
-// that does not exist
-// @see socket.socket.getsockopt
-static int l_getsockopt(lua_State *L) {
-  return socket_push_option(L, socket_check(L)->fd, 2);
+static int l_get_option(lua_State *L) { // descriptor name -> value
+  return push_option(L, (int)luaL_checkinteger(L, 1), 2);
 }
 
-const luaL_Reg socket_option_methods[] = {
-    {"setsockopt", l_setsockopt},
-    {"getsockopt", l_getsockopt},
-    {NULL,         NULL        },
+const luaL_Reg socket_option_functions[] = {
+    {"socket_options",    l_socket_options},
+    {"set_socket_option", l_set_option    },
+    {"get_socket_option", l_get_option    },
+    {NULL,                NULL            },
 };

@@ -55,7 +55,20 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
     moonloop_wake(w, s->writing.push, s);
 }
 
+// Seconds between tries.
+static const double FIRST_RETRY = 0.001, LONGEST_RETRY = 0.05;
+
+static void on_retry(Runtime *rt, Timer *t) {
+  Socket *s = (Socket *)((char *)t - offsetof(Socket, retry));
+  moonloop_wait *w = s->writing.wait;
+  (void)rt;
+  s->writing.wait = NULL;
+  if (w)
+    moonloop_wake(w, s->writing.push, s);
+}
+
 void socket_watch_init(Socket *s) {
+  s->retry.fire = on_retry;
   ev_io_init(&s->reading.io, on_readable, s->fd, EV_READ);
   ev_io_init(&s->writing.io, on_writable, s->fd, EV_WRITE);
   s->reading.io.data = s->writing.io.data = s;
@@ -64,6 +77,7 @@ void socket_watch_init(Socket *s) {
 void socket_unwatch(Socket *s) {
   unwatch(s, &s->reading.io);
   unwatch(s, &s->writing.io);
+  timer_stop(s->rt, &s->retry);
 }
 
 // ---- waiting ---------------------------------------------------------------
@@ -97,6 +111,7 @@ static int abort_write(moonloop_wait *w, void *ud) {
   (void)w;
   s->writing.wait = NULL;
   unwatch(s, &s->writing.io);
+  timer_stop(s->rt, &s->retry);
   return 1;
 }
 
@@ -153,6 +168,19 @@ int socket_wait_writable(lua_State *L, Socket *s, const char *what,
   side->what = what;
   side->push = push;
   watch(s, &side->io);
+  return moonloop_await(L, w);
+}
+
+int socket_wait_retry(lua_State *L, Socket *s, const char *what,
+                      moonloop_push_fn push) {
+  SocketWait *side = &s->writing;
+  double delay = s->retry_delay > 0 ? s->retry_delay : FIRST_RETRY;
+  s->retry_delay = delay < LONGEST_RETRY / 2 ? 2 * delay : LONGEST_RETRY;
+  moonloop_wait *w = wait_begin_io(s->rt, L, abort_write, s, describe_write);
+  side->what = what;
+  side->push = push;
+  timer_start(s->rt, L, &s->retry, clock_now(s->rt) + delay);
+  side->wait = w;
   return moonloop_await(L, w);
 }
 
@@ -234,6 +262,22 @@ static int push_connected(lua_State *L, void *ud) {
   return 0;
 }
 
+static int push_connect(lua_State *L, void *ud) {
+  Socket *s = ud;
+  int rc;
+  do
+    rc = connect(s->fd, &s->address.of.any, s->address.size);
+  while (rc < 0 && errno == EINTR);
+  // The backlog of a Unix socket is full, and nothing tells when there is room.
+  if (rc < 0 && errno == EAGAIN && s->family == AF_UNIX)
+    return socket_wait_retry(L, s, "connect", push_connect);
+  if (rc < 0 && errno != EINPROGRESS)
+    return socket_raise(L, s, errno, "connect");
+  if (rc == 0 && wait_may_complete(s->rt, L))
+    return 0;
+  return socket_wait_writable(L, s, "connect", push_connected);
+}
+
 // Connects to {host=, port=} or {path=}. Awaits.
 static int l_connect_address(lua_State *L) { // socket address
   Socket *s = socket_check(L);
@@ -242,15 +286,8 @@ static int l_connect_address(lua_State *L) { // socket address
   socket_check_free(L, s, &s->writing);
   wait_check(s->rt, L);
   s->address = to;
-  int rc;
-  do
-    rc = connect(s->fd, &to.of.any, to.size);
-  while (rc < 0 && errno == EINTR);
-  if (rc < 0 && errno != EINPROGRESS)
-    return socket_raise(L, s, errno, "connect");
-  if (rc == 0 && wait_may_complete(s->rt, L))
-    return 0;
-  return socket_wait_writable(L, s, "connect", push_connected);
+  s->retry_delay = 0;
+  return push_connect(L, s);
 }
 
 const luaL_Reg socket_wait_methods[] = {

@@ -248,6 +248,22 @@ static int l_sockname(lua_State *L) { // -> its own address, or nil
   return 1;
 }
 
+// Gives back what was read and came to no use.
+static int l_unread(lua_State *L) { // stream data
+  Stream *s = stream_check_any(L);
+  size_t size;
+  const char *data = luaL_checklstring(L, 2, &size);
+  if (!(s->flags & (STREAM_CLOSING | STREAM_CLOSED)) &&
+      !stream_unread(s, data, size))
+    return luaL_error(L, "not enough memory");
+  return 0;
+}
+
+static int l_is_transport(lua_State *L) {
+  lua_pushboolean(L, stream_check_both(L, 1)->push != NULL);
+  return 1;
+}
+
 static int l_is_standard(lua_State *L) {
   lua_pushboolean(L, stream_check_both(L, 1)->flags & STREAM_STANDARD);
   return 1;
@@ -332,6 +348,8 @@ static const luaL_Reg functions[] = {
     {"stream_kind",        l_kind              },
     {"stream_wait_closed", l_wait_closed       },
     {"is_standard",        l_is_standard       },
+    {"is_transport",       l_is_transport      },
+    {"unread",             l_unread            },
     {NULL,                 NULL                },
 };
 

@@ -6,6 +6,7 @@
 #ifndef MOONLOOP_STREAM_H
 #define MOONLOOP_STREAM_H
 
+#include <stdio.h>
 #include <sys/uio.h>
 
 #include "host/resource.h"
@@ -136,6 +137,9 @@ void stream_own_socket(lua_State *L, Stream *s, int arg);
 // "both".
 void stream_own_any(lua_State *L, Stream *s, int arg, int direction);
 
+// How much C has read ahead of a file.
+size_t stream_buffered(FILE *f);
+
 // What is not freed with the descriptor.
 void stream_free(Stream *s);
 void stream_make_open(Runtime *rt, lua_State *L);
@@ -148,6 +152,10 @@ extern const Transport stream_pipe;
 extern const Transport stream_tty;
 extern const Transport stream_pty;
 extern const Transport stream_file;
+
+// What every transport's `close` comes down to: a number that others go on
+// using gets /dev/null.
+void stream_close_descriptor(Stream *s);
 
 // Around a call that might raise SIGPIPE: keeps it from being delivered.
 typedef struct QuietPipe {
@@ -165,6 +173,9 @@ static inline size_t stream_held(const Stream *s) { return s->end - s->start; }
 // Appends. False when memory is out.
 bool stream_keep(Stream *s, const char *data, size_t size);
 void stream_consume(Stream *s, size_t size);
+
+// Puts bytes that were read back in front. False when memory is out.
+bool stream_unread(Stream *s, const char *data, size_t size);
 void stream_drop_data(Stream *s);
 
 // Where the first separator of the request ends, counted from the first byte

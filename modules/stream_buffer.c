@@ -47,6 +47,16 @@ bool stream_keep(Stream *s, const char *data, size_t size) {
   return true;
 }
 
+bool stream_unread(Stream *s, const char *data, size_t size) {
+  if (!make_room(s, size))
+    return false;
+  char *at = s->data + s->start;
+  memmove(at + size, at, stream_held(s));
+  memcpy(at, data, size);
+  s->end += (uint32_t)size;
+  return true;
+}
+
 void stream_consume(Stream *s, size_t size) {
   s->start += (uint32_t)size;
   if (s->start == s->end)
@@ -64,28 +74,32 @@ static size_t longest(const Separators *seps) {
   return size;
 }
 
-// Where `sep` ends in data[from, size), counted from data; 0 when it is not
-// there.
-static size_t find_one(const struct iovec *sep, const char *data, size_t from,
-                       size_t size) {
+// Where a separator begins and ends, counted from the first byte held; `end` is
+// 0 when there is none.
+typedef struct Found {
+  size_t begin, end;
+} Found;
+
+static Found find_one(const struct iovec *sep, const char *data, size_t from,
+                      size_t size) {
   const char *at =
       memmem(data + from, size - from, sep->iov_base, sep->iov_len);
-  return at ? (size_t)(at - data) + sep->iov_len : 0;
+  size_t begin = at ? (size_t)(at - data) : 0;
+  return (Found){begin, at ? begin + sep->iov_len : 0};
 }
 
 // Of several separators the one that ends first, as asyncio has it.
-static size_t find_first(const Separators *seps, const char *data, size_t from,
-                         size_t size) {
-  if (seps->count == 0) {
-    struct iovec single = {(void *)seps->data, seps->size};
+static Found find_first(const Separators *seps, const char *data, size_t from,
+                        size_t size) {
+  struct iovec single = {(void *)seps->data, seps->size};
+  if (seps->count == 0)
     return find_one(&single, data, from, size);
-  }
   const struct iovec *list = seps->data;
-  size_t best = 0;
+  Found best = {0, 0};
   for (uint32_t i = 0; i < seps->count; i++) {
-    size_t end = find_one(&list[i], data, from, size);
-    if (end && (!best || end < best))
-      best = end;
+    Found found = find_one(&list[i], data, from, size);
+    if (found.end && (!best.end || found.end < best.end))
+      best = found;
   }
   return best;
 }
@@ -93,9 +107,12 @@ static size_t find_first(const Separators *seps, const char *data, size_t from,
 size_t stream_find_separator(Stream *s) {
   ReadRequest *r = &s->read;
   size_t size = stream_held(s);
-  size_t end = find_first(&r->separators, s->data + s->start, r->scanned, size);
   size_t tail = longest(&r->separators) - 1;
-  if (!end)
+  Found found =
+      find_first(&r->separators, s->data + s->start, r->scanned, size);
+  if (found.end)
+    r->scanned = (uint32_t)found.begin;
+  else
     r->scanned = size > tail ? (uint32_t)(size - tail) : 0;
-  return end;
+  return found.end;
 }

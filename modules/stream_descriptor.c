@@ -11,7 +11,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,9 +76,6 @@ static ssize_t write_blocking(Stream *s, const struct iovec *piece) {
 
 static ssize_t fd_send(Stream *s, const struct iovec *pieces, int count) {
   QuietPipe quiet;
-  // What C's own functions have written comes before.
-  if (s->standard == STDOUT_FILENO && __fpending(stdout) > 0)
-    fflush(stdout);
   quiet_pipe_begin(&quiet);
   ssize_t n = s->flags & STREAM_BLOCKING ? write_blocking(s, pieces)
                                          : writev(s->fd, pieces, count);
@@ -105,17 +101,15 @@ static int replace_by_null(int fd) {
   return rc;
 }
 
-static void fd_close(Stream *s) {
+void stream_close_descriptor(Stream *s) {
   if ((s->flags & STREAM_STANDARD) && s->fd != s->standard)
     close(s->fd);
-  if (s->flags & STREAM_DROPPED && s->flags & STREAM_STANDARD)
-    return;
-  if (s->flags & STREAM_STANDARD)
-    replace_by_null(s->standard);
-  else if (s->flags & STREAM_BORROWED)
-    replace_by_null(s->fd);
-  else
+  if (!(s->flags & (STREAM_STANDARD | STREAM_BORROWED)))
     close(s->fd);
+  else if (!(s->flags & STREAM_STANDARD))
+    replace_by_null(s->fd);
+  else if (!(s->flags & STREAM_DROPPED))
+    replace_by_null(s->standard);
 }
 
 // The reader of a pipe learns of the end when nobody can write any more.
@@ -131,8 +125,10 @@ static int file_shut_write(Stream *s) {
 }
 
 const Transport stream_pipe = {"pipe", fd_receive, fd_send, pipe_shut_write,
-                               fd_close};
-const Transport stream_tty = {"tty", tty_receive, fd_send, NULL, fd_close};
-const Transport stream_pty = {"pty", tty_receive, fd_send, NULL, fd_close};
+                               stream_close_descriptor};
+const Transport stream_tty = {"tty", tty_receive, fd_send, NULL,
+                              stream_close_descriptor};
+const Transport stream_pty = {"pty", tty_receive, fd_send, NULL,
+                              stream_close_descriptor};
 const Transport stream_file = {"file", fd_receive, fd_send, file_shut_write,
-                               fd_close};
+                               stream_close_descriptor};

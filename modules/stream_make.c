@@ -157,11 +157,30 @@ static unsigned check_direction(lua_State *L, int arg) {
   return flags[luaL_checkoption(L, arg, NULL, words)];
 }
 
+// What C has read of a file and Lua not yet.
+static void take_over_buffer(lua_State *L, Stream *s, int arg) {
+  luaL_Stream *file = luaL_testudata(L, arg, LUA_FILEHANDLE);
+  size_t size = file ? stream_buffered(file->f) : 0;
+  if (size == 0)
+    return;
+  char *data = lua_newuserdatauv(L, size, 0);
+  size = fread(data, 1, size, file->f);
+  if (!stream_keep(s, data, size))
+    luaL_error(L, "not enough memory");
+  lua_pop(L, 1);
+}
+
+size_t stream_buffered(FILE *f) {
+  return (size_t)(f->_IO_read_end - f->_IO_read_ptr); // glibc has no function
+}
+
 void stream_own_any(lua_State *L, Stream *s, int arg, int direction) {
   bool owned;
   int fd = check_descriptor(L, arg, &owned);
   unsigned flags = check_direction(L, direction);
   own_descriptor(L, s, fd, flags | (owned ? 0 : STREAM_BORROWED));
+  if (!(flags & STREAM_WRITE_ONLY))
+    take_over_buffer(L, s, arg);
 }
 
 // Makes a Stream of a pipe's end or the like, which it owns; of a Lua file's
@@ -201,6 +220,9 @@ static int l_standard_stream(lua_State *L) { // descriptor [limit]
   unsigned flags = fd == 0 ? STREAM_READ_ONLY : STREAM_WRITE_ONLY;
   if (own < 0 && (transport == &stream_pipe || transport == &stream_tty))
     flags |= STREAM_BLOCKING;
+  // Of a FIFO opened when its writers had gone, epoll does not tell the end.
+  if (own >= 0 && fd == 0 && transport == &stream_pipe)
+    flags |= STREAM_FILE | STREAM_MORE;
   s->standard = (int8_t)fd;
   own_descriptor(L, s, own >= 0 ? own : fd, flags | STREAM_STANDARD);
   s->resource.run_id = RESOURCE_OF_NO_RUN;

@@ -40,7 +40,7 @@ void push_fail(Stream *s, int err);
 void push_lost(Stream *s);
 
 // There is room again: the protocol is told, if it was told to stop. It may do
-// anything: nothing comes after.
+// anything.
 void push_resume_writing(Stream *s);
 
 // Tells the protocol to stop writing, if too much is queued. The Transport is

@@ -95,10 +95,11 @@ static int raise_incomplete(lua_State *L, Stream *s) {
 
 static int raise_overrun(lua_State *L, Stream *s) {
   error_push(L, "LimitOverrunError",
-             "no separator in the first %I bytes; the data stays readable, the "
-             "option `limit` (%I) sets how long a line may be",
-             (LUAI_UACINT)stream_held(s), (LUAI_UACINT)s->limit);
-  lua_pushinteger(L, (lua_Integer)stream_held(s));
+             "no separator within %I bytes, which the option `limit` sets; the "
+             "data stays readable",
+             (LUAI_UACINT)s->limit);
+  // What can be taken away without losing a part of a separator.
+  lua_pushinteger(L, s->read.scanned > 0 ? s->read.scanned : 1);
   lua_setfield(L, -2, "consumed");
   return lua_error(L);
 }
@@ -211,7 +212,9 @@ ssize_t stream_receive(Stream *s) {
     return -1;
   if (n > 0)
     return n;
-  end_reading(s, n < 0 ? errno : 0);
+  // The kernel tells of a reset once: if a write was told, a read sees an end.
+  int err = s->write_error == ECONNRESET ? ECONNRESET : 0;
+  end_reading(s, n < 0 ? errno : err);
   return 0;
 }
 

@@ -51,6 +51,8 @@ static int wait_with_pen(lua_State *L, Stream *s, bool sends,
 }
 
 static void check_pen(lua_State *L, const Stream *s) {
+  if (s->push && s->push->error) // what connection_lost is told too
+    stream_raise(L, s, s->push->error, "write");
   stream_check_writable(L, s);
   if (!s->writer || !s->writer->pen_taken)
     error_raise(L, "InvalidStateError", "the stream was closed");
@@ -91,6 +93,63 @@ static int l_take_pen(lua_State *L) {
 static int l_drop_pen(lua_State *L) {
   writer_drop_pen(stream_check_both(L, 1));
   return 0;
+}
+
+// ---- waiting for what is sent ----------------------------------------------
+
+typedef struct Source { // a userdata in the frame of who waits, at index 3
+  ev_io io;
+  Stream *stream;
+} Source;
+
+static int push_source(lua_State *L, void *ud) { // stream fd source
+  Source *source = lua_touserdata(L, 3);
+  ev_io_stop(source->stream->rt->loop, &source->io);
+  check_pen(L, ud);
+  return 0;
+}
+
+static void on_source(struct ev_loop *loop, ev_io *io, int revents) {
+  Writer *w = ((Source *)io->data)->stream->writer;
+  (void)revents;
+  ev_io_stop(loop, io);
+  moonloop_wait *wait = w ? w->pen_wait : NULL;
+  if (!wait)
+    return;
+  w->pen_wait = NULL;
+  moonloop_wake(wait, push_source, w->stream);
+}
+
+static int abort_source(moonloop_wait *w, void *ud) {
+  Source *source = ud;
+  ev_io_stop(source->stream->rt->loop, &source->io);
+  return abort_pen(w, source->stream);
+}
+
+static void describe_source(Runtime *rt, moonloop_wait *w, char *text,
+                            size_t size) {
+  (void)rt;
+  snprintf(text, size, "sendfile, for descriptor %d to be readable",
+           ((Source *)w->abort_ud)->io.fd);
+}
+
+// With the pen: waits until a pipe or the like has something to read, or the
+// stream cannot be written any more. Awaits.
+static int l_wait_source(lua_State *L) { // stream fd
+  Stream *s = stream_check_both(L, 1);
+  check_pen(L, s);
+  lua_settop(L, 2);
+  Source *source = lua_newuserdatauv(L, sizeof *source, 0);
+  source->stream = s;
+  ev_io_init(&source->io, on_source, (int)luaL_checkinteger(L, 2), EV_READ);
+  source->io.data = source;
+  moonloop_wait *w =
+      wait_begin_io(s->rt, L, abort_source, source, describe_source);
+  s->writer->pen_wait = w;
+  s->writer->pen_sends = true;
+  s->writer->pen_push = push_source;
+  ev_io_start(s->rt->loop, &source->io);
+  return moonloop_await(L, w);
 }
 
 // ---- sending ---------------------------------------------------------------
@@ -230,6 +289,14 @@ static int l_read_file(lua_State *L) { // fd, offset or nil, count
   return 1;
 }
 
+// How much Lua has read ahead of a file, which no descriptor gives any more.
+static int l_buffered(lua_State *L) { // file -> bytes
+  luaL_Stream *file = luaL_testudata(L, 1, LUA_FILEHANDLE);
+  luaL_argcheck(L, file && file->closef, 1, "an open file is expected");
+  lua_pushinteger(L, (lua_Integer)stream_buffered(file->f));
+  return 1;
+}
+
 static int l_seek_descriptor(lua_State *L) { // fd offset
   lseek((int)luaL_checkinteger(L, 1), luaL_checkinteger(L, 2), SEEK_SET);
   return 0;
@@ -246,6 +313,7 @@ static int l_descriptor_of(lua_State *L) {
 static const luaL_Reg functions[] = {
     {"take_pen",        l_take_pen       },
     {"drop_pen",        l_drop_pen       },
+    {"wait_source",     l_wait_source    },
     {"send_file",       l_send_file      },
     {"send_held",       l_send_held      },
     {"open_file",       l_open_file      },
@@ -253,6 +321,7 @@ static const luaL_Reg functions[] = {
     {"read_file",       l_read_file      },
     {"seek_descriptor", l_seek_descriptor},
     {"descriptor_of",   l_descriptor_of  },
+    {"buffered",        l_buffered       },
     {NULL,              NULL             },
 };
 

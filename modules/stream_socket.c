@@ -2,9 +2,6 @@
 //
 // The plain socket transport. Each call says itself that it must not block, so
 // that a socket shared with other processes may stay as they have it.
-#include <errno.h>
-#include <unistd.h>
-
 #include "stream.h"
 
 static ssize_t socket_receive(Stream *s, void *data, size_t size) {
@@ -22,10 +19,8 @@ static ssize_t socket_send(Stream *s, const struct iovec *pieces, int count) {
 
 static int socket_shut_write(Stream *s) { return shutdown(s->fd, SHUT_WR); }
 
-static void socket_close(Stream *s) { close(s->fd); }
-
 const Transport stream_tcp = {"tcp", socket_receive, socket_send,
-                              socket_shut_write, socket_close};
+                              socket_shut_write, stream_close_descriptor};
 
 const Transport stream_unix = {"unix", socket_receive, socket_send,
-                               socket_shut_write, socket_close};
+                               socket_shut_write, stream_close_descriptor};

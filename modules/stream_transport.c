@@ -75,12 +75,10 @@ static bool may_write(lua_State *L, Stream *s) {
     error_raise(L, "InvalidStateError", "the transport is for reading only");
   if (s->push->closed_here)
     error_raise(L, "InvalidStateError", "the transport is closed");
-  if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
-    return false;
   if (s->flags & STREAM_ENDING)
     error_raise(L, "InvalidStateError",
                 "write_eof was called on the transport");
-  return true;
+  return !(s->flags & (STREAM_CLOSING | STREAM_CLOSED));
 }
 
 static int write_strings(lua_State *L, Stream *s) {
@@ -133,10 +131,12 @@ static int l_write_eof(lua_State *L) {
     error_raise(L, "InvalidStateError",
                 "a %s has no end of file that one could write",
                 s->transport->name);
-  if (s->flags & STREAM_WRITE_ONLY)
+  if (s->flags & STREAM_WRITE_ONLY) {
+    s->flags |= STREAM_ENDING | STREAM_ENDED; // closing it says so
     stream_begin_close(s);
-  else
+  } else {
     stream_end_writing(s);
+  }
   return 0;
 }
 

@@ -6,7 +6,9 @@
 // over several writes: who sends a file.
 #include <errno.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host/error.h"
 #include "host/task.h"
@@ -128,6 +130,9 @@ void writer_fail(Stream *s, int err) {
 
 ssize_t writer_send(Stream *s, const struct iovec *pieces, int count) {
   ssize_t n;
+  // What C's own functions have written comes before.
+  if (s->standard == STDOUT_FILENO && __fpending(stdout) > 0)
+    fflush(stdout);
   do
     n = s->transport->send(s, pieces, count);
   while (n < 0 && errno == EINTR);
@@ -177,10 +182,10 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
     wake_all(&w->drainers, s);
     writer_grant_next(w);
   }
-  if (w->unsent == 0)
-    when_sent(s);
   if (s->push)
-    push_resume_writing(s);
+    push_resume_writing(s); // which may do anything
+  if (s->writer && s->writer->unsent == 0)
+    when_sent(s);
 }
 
 Writer *writer_need(lua_State *L, Stream *s, int self) {

@@ -3,6 +3,7 @@
 // The `moonloop` command: reads the flags, which are Lua's own and a few more,
 // into a plan, and hands that to lua/moonloop/command.lua, which carries it out
 // in the main task.
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -318,7 +319,16 @@ static int run_other(int argc, char **argv) {
   return -1;
 }
 
+// A process started without them would give their numbers to the loop's own
+// descriptors, and print into these.
+static void fill_standard_descriptors(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0)
+      open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
+}
+
 int main(int argc, char **argv) {
+  fill_standard_descriptors();
   if (argv[0] && argv[0][0])
     program = argv[0];
   int other = run_other(argc, argv);

@@ -4,8 +4,9 @@
 -- callback.
 
 local core = require "moonloop.core"
-local datagrams = require "moonloop.datagrams"
 local addresses = require "moonloop.addresses"
+local datagrams = require "moonloop.datagrams"
+local extra_info = require "moonloop.extra_info"
 local options = require "moonloop.options"
 local protocols = require "moonloop.protocols"
 local run = require "moonloop.run"
@@ -23,6 +24,7 @@ local OPTIONS = {
 }
 
 local HIGH_WATER, LOW_WATER = 65536, 16384
+local RETRY_SECONDS = 0.01
 local RECEIVE_AT_ONCE = 32 -- datagrams in one callback
 
 local Transport = {}
@@ -100,28 +102,44 @@ local function is_empty(self) return self.queue[self.first] == nil end
 local function send(self, data, addr)
   local ok, sent = pcall(self.socket.try_send, self.socket, data, addr)
   if ok then return sent end
-  call(self, "error_received", sent)
+  core.call_soon(nil, function()
+    if not self.over then call(self, "error_received", sent) end
+  end)
   return true
 end
 
+local when_writable
+
 local function on_writable(self)
+  if self.over then return end
   while not is_empty(self) do
     local entry = self.queue[self.first]
-    if not send(self, entry[1], entry[2]) then return end
+    if not send(self, entry[1], entry[2]) then return when_writable(self) end
     if self.over then return end
     self.queue[self.first] = nil
     self.first = self.first + 1
     self.size = self.size - #entry[1]
   end
   core.remove_writer(nil, self.socket:fileno())
+  self.watching = false
   if self.closing then return finish(self) end
   resume_if_drained(self)
+end
+
+-- A Unix socket without a remote address is always called writable.
+function when_writable(self)
+  if self.family == "unix" and not self.connected then
+    core.call_later(nil, RETRY_SECONDS, on_writable, self)
+  elseif not self.watching then
+    self.watching = true
+    core.add_writer(nil, self.socket:fileno(), on_writable, self)
+  end
 end
 
 local function enqueue(self, data, addr)
   if is_empty(self) then
     self.queue, self.first, self.last = {}, 1, 0
-    core.add_writer(nil, self.socket:fileno(), on_writable, self)
+    when_writable(self)
   end
   self.last = self.last + 1
   self.queue[self.last] = { data, addr }
@@ -132,6 +150,15 @@ local function pause_if_full(self)
   if not self.paused and self.size > self.high then
     self.paused = true
     call(self, "pause_writing")
+  end
+end
+
+-- Who is connected sends to that address only.
+local function check_remote(self, addr)
+  local remote = self.connected and self:get_extra_info("peername")
+  if remote and (remote.host ~= addr.host or remote.port ~= addr.port
+    or remote.path ~= addr.path) then
+    options.bad_argument(2, "sendto", "another address than the remote one")
   end
 end
 
@@ -147,6 +174,7 @@ function Transport:sendto(data, addr)
   options.check_type(1, "sendto", data, "string")
   if addr ~= nil then
     addr = addresses.numeric(2, "sendto", addr, self.family)
+    check_remote(self, addr)
   elseif not self.connected then
     core.raise("InvalidStateError", "no address to send to: there is no remote address")
   end
@@ -190,8 +218,11 @@ function Transport:fileno() return self.socket:fileno() end
 local getters = {
   sockname = function(self) return self.socket:getsockname() end,
   peername = function(self) return self.socket:getpeername() end,
-  socket = function(self) return self.socket end,
 }
+
+function getters.socket(self)
+  return extra_info.transport_socket(self, getters.sockname, getters.peername)
+end
 
 --- Asks about what is below.
 -- @function DatagramTransport:get_extra_info
@@ -282,6 +313,15 @@ local function begin(self)
   core.add_reader(nil, self.socket:fileno(), on_readable, self)
 end
 
+local function open_socket(name, opts)
+  if opts.sock == nil then return datagrams.open_socket(2, name, opts) end
+  local given = socket.check_given(2, name, opts.sock)
+  if select(2, socket.family_of(given)) ~= "dgram" then
+    options.bad_argument(2, name, "option 'sock': a datagram socket is expected")
+  end
+  return core.socket_from_fd(given:detach())
+end
+
 local function is_connected(made) return (pcall(made.getpeername, made)) end
 
 --- Opens a datagram socket and has a protocol called. Awaits until its
@@ -301,8 +341,7 @@ function M.create_datagram_endpoint(_, factory, opts)
   opts = options.check(2, name, opts, OPTIONS)
   core.check()
   local protocol = protocols.make(factory)
-  local made = opts.sock ~= nil and socket.check_given(2, name, opts.sock)
-    or datagrams.open_socket(2, name, opts)
+  local made = open_socket(name, opts)
   local self = setmetatable({
     socket = made, protocol = protocol, queue = {}, first = 1, last = 0, size = 0,
     high = HIGH_WATER, low = LOW_WATER, closing = false, over = false, ended = core.Future(),

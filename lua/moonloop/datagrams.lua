@@ -61,11 +61,17 @@ end
 --- Joins or leaves a multicast group, on a Socket.
 function M.change_group(name, sock, what, group, interface)
   options.check_type(1, name, group, "string")
+  options.check_type(2, name, interface, "string or number or nil")
   local family = core.numeric_family(group)
   if not family then options.bad_argument(1, name, "the group must be a numeric address") end
   local option = family == "inet" and "IP_" .. (what == "join" and "ADD" or "DROP") .. "_MEMBERSHIP"
     or "IPV6_" .. (what == "join" and "JOIN" or "LEAVE") .. "_GROUP"
-  sock:setsockopt(option, { group = group, interface = interface })
+  local ok, err = pcall(sock.setsockopt, sock, option, { group = group, interface = interface })
+  if ok then return end
+  if core.is_error(err, "OSError") and err.code == "ENODEV" and err.message:find("^interface") then
+    options.bad_argument(2, name, ("there is no interface '%s'"):format(tostring(interface)))
+  end
+  error(err, 0)
 end
 
 -- ---- the Datagram --------------------------------------------------------------
@@ -95,6 +101,8 @@ end
 -- address) or another OSError, code EMSGSIZE for one that is too long;
 -- InvalidStateError when closed, or without any address; see Awaiting functions
 function Datagram:send(data, addr)
+  options.check_type(1, "send", data, "string or number")
+  options.check_type(2, "send", addr, "table or nil")
   if addr ~= nil then return self.socket:sendto(data, addr) end
   if not self.connected then
     core.raise("InvalidStateError", "no address to send to: there is no remote address")
@@ -110,7 +118,12 @@ end
 -- @raise ConnectionRefusedError (what was sent found nobody: only with a remote
 -- address) or another OSError; InvalidStateError when closed, also while it waits, or
 -- while another task receives; see Awaiting functions
-function Datagram:recv(n) return self.socket:recvfrom(n) end
+function Datagram:recv(n)
+  if n ~= nil and (not math.tointeger(n) or n < 1) then
+    options.bad_argument(1, "recv", "a positive number of bytes is expected")
+  end
+  return self.socket:recvfrom(n)
+end
 
 --- Gives its own address.
 -- @function Datagram:getsockname

@@ -4,6 +4,7 @@
 
 local core = require "moonloop.core"
 local options = require "moonloop.options"
+local socket_options = require "moonloop.socket_options"
 
 local M = {}
 
@@ -14,7 +15,7 @@ local transport_socket_mt = { __index = TransportSocket, __name = "moonloop.Tran
 
 -- The descriptor, of a stream that is still open.
 local function descriptor(self)
-  local fd = self.stream:fileno()
+  local fd = self.owner:fileno()
   if fd < 0 then core.raise("InvalidStateError", "the socket is closed") end
   return fd
 end
@@ -25,7 +26,7 @@ end
 -- @raise InvalidStateError when it is closed
 function TransportSocket:getsockname()
   descriptor(self)
-  return core.stream_sockname(self.stream)
+  return self.sockname(self.owner)
 end
 
 --- Gives the peer's address.
@@ -34,28 +35,34 @@ end
 -- @raise InvalidStateError when it is closed
 function TransportSocket:getpeername()
   descriptor(self)
-  return core.stream_peername(self.stream)
+  return self.peername(self.owner)
 end
 
 --- Sets an option as `Socket:setsockopt` does.
 -- @function TransportSocket:setsockopt
 function TransportSocket:setsockopt(name, value)
-  core.set_socket_option(descriptor(self), name, value)
+  socket_options.set("setsockopt", descriptor(self), name, value)
 end
 
 --- Asks for an option as `Socket:getsockopt` does.
 -- @function TransportSocket:getsockopt
 function TransportSocket:getsockopt(name)
-  return core.get_socket_option(descriptor(self), name)
+  return socket_options.get("getsockopt", descriptor(self), name)
 end
 
 --- Gives the descriptor, which stays the stream's.
 -- @function TransportSocket:fileno
 -- @return integer, -1 when closed
-function TransportSocket:fileno() return self.stream:fileno() end
+function TransportSocket:fileno() return self.owner:fileno() end
 
 function transport_socket_mt:__tostring()
   return ("TransportSocket: (descriptor %d)"):format(self:fileno())
+end
+
+--- Makes a view of the socket below `owner`, which has a method `fileno`.
+function M.transport_socket(owner, sockname, peername)
+  return setmetatable({ owner = owner, sockname = sockname, peername = peername },
+    transport_socket_mt)
 end
 
 local getters = {
@@ -70,7 +77,7 @@ end
 
 function getters.socket(stream)
   if not SOCKETS[core.stream_kind(stream)] then return nil end
-  return setmetatable({ stream = stream }, transport_socket_mt)
+  return M.transport_socket(stream, core.stream_sockname, core.stream_peername)
 end
 
 function getters.pipe(stream)

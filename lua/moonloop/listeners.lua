@@ -6,11 +6,14 @@ local core = require "moonloop.core"
 local addresses = require "moonloop.addresses"
 local names = require "moonloop.names"
 local options = require "moonloop.options"
+local run = require "moonloop.run"
 local sockets = require "moonloop.socket"
 
 local M = {}
 
 local EVERYWHERE = { "::", "0.0.0.0" }
+
+local open_paths = {} -- Listeners whose file is to be removed -> number of their run
 
 local Listener = {}
 local listener_mt = { __index = Listener }
@@ -20,12 +23,26 @@ function Listener:close()
   self.socket:close()
   if self.path and core.socket_file(self.path) == self.file then os.remove(self.path) end
   self.path = nil
+  open_paths[self] = nil
 end
 
 local function new(socket, path)
-  return setmetatable({ socket = socket, path = path, file = path and core.socket_file(path) },
-    listener_mt)
+  local self = setmetatable({ socket = socket, path = path }, listener_mt)
+  if path then
+    self.file = core.socket_file(path)
+    open_paths[self] = run.number()
+  end
+  return self
 end
+
+-- The run that leaves one open takes its file away.
+run.add_closer(function(first, last)
+  local list = {}
+  for listener, number in pairs(open_paths) do
+    if number >= first and number <= last then list[#list + 1] = listener end
+  end
+  return list
+end, Listener.close)
 
 -- Calls `fn(socket)`, and closes the socket when that fails.
 local function prepared(socket, fn)

@@ -38,6 +38,9 @@ local function nearest(word, known)
   return best
 end
 
+--- Gives the word among the keys of `known` that is most like another one.
+M.nearest = nearest
+
 -- Raises a bad argument error on behalf of the function that the user called.
 function M.bad_argument(position, name, text)
   refuse("bad argument #%d to '%s' (%s)", position, name, text)
@@ -74,6 +77,13 @@ function M.check_seconds(position, name, seconds)
   end
   if seconds ~= seconds then M.bad_argument(position, name, "not a number of seconds (nan)") end
   return seconds
+end
+
+--- Raises unless an option is nil or a number of seconds, 0 or more.
+function M.check_duration(position, name, option, seconds)
+  if seconds == nil or type(seconds) == "number" and seconds >= 0 then return seconds end
+  M.bad_argument(position, name, ("option '%s': a number of seconds expected, got %s")
+    :format(option, type(seconds) == "number" and tostring(seconds) or type_name(seconds)))
 end
 
 --- Gives a number of seconds in words.

@@ -109,15 +109,20 @@ end
 function M.connect_accepted_socket(_, factory, sock)
   options.check_callable(1, "connect_accepted_socket", factory)
   core.check()
-  return begin_with(socket.check_given(2, "connect_accepted_socket", sock), factory)
+  return begin_with(socket.check_connected(2, "connect_accepted_socket", sock), factory)
 end
 
 local function connect_pipe(name, factory, source, direction)
   options.check_callable(1, name, factory)
   sources.check(2, name, source)
   core.check()
-  local protocol = M.make(factory)
-  return begin(core.pipe_transport(source, protocol, direction), protocol)
+  local ok, transport, protocol = pcall(function()
+    local made = M.make(factory)
+    return core.pipe_transport(source, made, direction), made
+  end)
+  if ok then return begin(transport, protocol) end
+  if math.type(source) and core.is_open_descriptor(source) then core.close_descriptor(source) end
+  error(transport, 0)
 end
 
 --- Has a protocol called for what a pipe brings. Awaits.

@@ -72,30 +72,51 @@ end
 --- Gives the number of the run that the caller belongs to.
 M.number = current_number
 
--- A standard stream stays open.
-local function flush(stream)
-  if core.is_standard(stream) then
+-- What was written goes out. A standard stream stays open; a transport that nobody
+-- has closed is aborted.
+local function finish(stream)
+  if core.is_transport(stream) and not stream:is_closing() then
+    stream:abort()
+  elseif core.is_standard(stream) and not stream:is_closing() then
     core.pcall(core.take_pen, stream) -- which waits until the queue is out
     core.drop_pen(stream)
   else
-    stream:close()
+    if not core.is_transport(stream) then stream:close() end
     core.pcall(core.stream_wait_closed, stream)
   end
+end
+
+local function cancel_and_join(list)
+  for _, task in ipairs(list) do
+    if task:cancelling() == 0 then task:cancel() end
+  end
+  for _, task in ipairs(list) do core.join(task) end
+end
+
+-- Whether there was something to do.
+local function finish_open(first, last)
+  local found = false
+  for _, stream in ipairs(core.unfinished_streams(first, last)) do
+    found = true
+    finish(stream)
+  end
+  for _, closer in ipairs(closers) do
+    for _, thing in ipairs(closer.list(first, last)) do
+      found = true
+      core.pcall(closer.close, thing)
+    end
+  end
+  return found
 end
 
 -- Cancels and awaits, again for what that leaves behind, until nothing is left.
 local function cancel_all(first, last, reaper)
   while true do
     local left = unfinished(first, last, reaper)
-    if #left == 0 then break end
-    for _, task in ipairs(left) do
-      if task:cancelling() == 0 then task:cancel() end
-    end
-    for _, task in ipairs(left) do core.join(task) end
-  end
-  for _, stream in ipairs(core.unfinished_streams(first, last)) do flush(stream) end
-  for _, closer in ipairs(closers) do
-    for _, thing in ipairs(closer.list(first, last)) do core.pcall(closer.close, thing) end
+    cancel_and_join(left)
+    local found = finish_open(first, last)
+    if #left == 0 and not found then return end
+    core.sleep(0) -- callbacks of what was closed
   end
 end
 

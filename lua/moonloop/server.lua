@@ -246,7 +246,7 @@ end
 function Server:shutdown(opts)
   check_server(self, "shutdown")
   opts = options.check(1, "shutdown", opts, { grace = "number" })
-  local grace = options.check_seconds(1, "shutdown", opts.grace or GRACE_SECONDS)
+  local grace = options.check_duration(1, "shutdown", "grace", opts.grace) or GRACE_SECONDS
   self:close()
   local passed = false
   local _ <close> = blocks.on_leaving(function()

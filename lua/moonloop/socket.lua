@@ -5,14 +5,11 @@
 local core = require "moonloop.core"
 local addresses = require "moonloop.addresses"
 local options = require "moonloop.options"
+local socket_options = require "moonloop.socket_options"
 
 local M = {}
 
 local Socket = core.socket_methods
-
--- A full backlog of a Unix socket refuses at once, and nothing tells when there
--- is room again.
-local FIRST_RETRY, LONGEST_RETRY = 0.001, 0.05
 
 -- What only this file calls.
 local function take(name)
@@ -27,25 +24,31 @@ local sendto_address = take "sendto_address"
 local family_of = take "family"
 local set_mode = take "set_mode"
 
+local function check_socket(name, self)
+  local mt = getmetatable(self)
+  if type(mt) == "table" and mt.__index == Socket then return self end
+  error(("%scalling '%s' on bad self (Socket expected, got %s)"):format(core.caller(), name,
+    options.type_name(self)), 0)
+end
+
+local function descriptor(name, self)
+  check_socket(name, self)
+  local fd = self:fileno()
+  if fd < 0 then core.raise("InvalidStateError", "the socket is closed") end
+  return fd
+end
+
 --- Gives family, type ("stream" or "dgram"), and whether it listens.
 M.family_of = family_of
 
 --- Sets the permissions that the file of a Unix socket will have once it is bound.
 M.set_mode = set_mode
 
---- Makes a Socket that is connected, or half of it: closes it when that fails.
 local function connect_or_close(socket, address)
-  local delay = FIRST_RETRY
-  while true do
-    local ok, err = pcall(connect_address, socket, address)
-    if ok then return end
-    if not (address.path and core.is_error(err) and err.code == "EAGAIN") then
-      if core.is_error(err, "CancelledError") then socket:close() end
-      error(err, 0)
-    end
-    core.sleep(delay)
-    delay = math.min(2 * delay, LONGEST_RETRY)
-  end
+  local ok, err = pcall(connect_address, socket, address)
+  if ok then return end
+  if core.is_error(err, "CancelledError") then socket:close() end
+  error(err, 0)
 end
 
 --- Connects; a datagram socket only notes where to send. Awaits. Cancelled, the
@@ -57,6 +60,7 @@ end
 -- also while it waits, or another task sends or connects; see Awaiting functions
 -- @see asyncio.loop.sock_connect
 function Socket:connect(address)
+  check_socket("connect", self)
   connect_or_close(self, addresses.numeric(1, "connect", address, (family_of(self))))
 end
 
@@ -68,6 +72,7 @@ end
 -- OSError; InvalidStateError when closed
 -- @see socket.socket.bind
 function Socket:bind(address)
+  check_socket("bind", self)
   bind_address(self, addresses.numeric(1, "bind", address, (family_of(self)), true))
 end
 
@@ -79,8 +84,33 @@ end
 -- @raise as `send`
 -- @see asyncio.loop.sock_sendto
 function Socket:sendto(data, address)
+  check_socket("sendto", self)
+  options.check_type(1, "sendto", data, "string or number")
   address = addresses.numeric(2, "sendto", address, (family_of(self)))
   return sendto_address(self, data, address)
+end
+
+--- Sets an option of the system's.
+-- @function Socket:setsockopt
+-- @param name string: "SO_REUSEADDR", "TCP_NODELAY", "IP_MULTICAST_TTL", ...
+-- @param value boolean, integer or string, as the option wants; of SO_LINGER
+-- seconds or false; of a membership {group=, interface=}
+-- @raise OSError; InvalidStateError when closed; bad argument for an option
+-- that does not exist or a value of another type
+-- @see socket.socket.setsockopt
+function Socket:setsockopt(name, value)
+  socket_options.set("setsockopt", descriptor("setsockopt", self), name, value)
+end
+
+--- Asks for an option.
+-- @function Socket:getsockopt
+-- @param name string, as for `setsockopt`
+-- @return boolean, integer or string; of SO_PEERCRED {pid=, uid=, gid=}
+-- @raise OSError; InvalidStateError when closed; bad argument for an option
+-- that does not exist
+-- @see socket.socket.getsockopt
+function Socket:getsockopt(name)
+  return socket_options.get("getsockopt", descriptor("getsockopt", self), name)
 end
 
 local function check_one_of(name, value, choices, default)
@@ -156,12 +186,21 @@ function M.connected(address, from)
   return socket
 end
 
---- Makes a Socket of what the option `sock` was given: a Socket or a descriptor.
+--- Makes a connected Socket of what the program gave: a Socket or a descriptor.
+function M.check_connected(position, name, sock)
+  local given = M.check_given(position, name, sock)
+  local ok, err = pcall(given.getpeername, given)
+  if ok then return given end
+  if given ~= sock then given:close() end
+  error(err, 0)
+end
+
+--- Makes a Socket of what the program gave: a Socket or a descriptor.
 function M.check_given(position, name, sock)
   if math.type(sock) == "integer" then return core.socket_from_fd(sock) end
   local mt = getmetatable(sock)
   if type(mt) == "table" and mt.__index == Socket then return sock end
-  options.bad_argument(position, name, "option 'sock': Socket or descriptor expected, got "
+  options.bad_argument(position, name, "Socket or descriptor expected, got "
     .. options.type_name(sock))
 end
 

@@ -67,13 +67,17 @@ local function check_local_addr(position, name, addr)
   end
 end
 
+-- A host of several that has no address is passed over, unless none has.
 local function resolve_all(host, port, family)
-  local list = {}
+  local list, failure = {}, nil
   for _, one in ipairs(type(host) == "table" and host or { host }) do
-    for _, address in ipairs(names.resolve(one, family)) do
+    local ok, found = core.pcall(names.resolve, one, family)
+    if not ok then failure = found end
+    for _, address in ipairs(ok and found or {}) do
       list[#list + 1] = { host = address.host, family = address.family, port = port }
     end
   end
+  if #list == 0 then error(failure, 0) end
   return list
 end
 
@@ -93,6 +97,7 @@ local function check_connect_options(position, name, opts, known)
   addresses.check_family(position, name, opts.family)
   M.check_limit(position, name, opts.limit)
   check_local_addr(position, name, opts.local_addr)
+  options.check_duration(position, name, "happy_eyeballs_delay", opts.happy_eyeballs_delay)
   return opts
 end
 
@@ -110,7 +115,7 @@ end
 function M.connect_socket(first, name, host, port, opts, known)
   opts = check_connect_options(first + 2, name, opts, known or CONNECT_OPTIONS)
   if opts.sock ~= nil then
-    return socket.check_given(first + 2, name, refuse_both(first, name, opts, host, port))
+    return socket.check_connected(first + 2, name, refuse_both(first, name, opts, host, port))
   end
   addresses.check_host(first, name, host)
   port = addresses.check_port(first + 1, name, port, 1)
@@ -126,7 +131,7 @@ function M.connect_unix_socket(first, name, path, opts, known)
   M.refuse_not_yet(first + 1, name, opts, NOT_YET)
   M.check_limit(first + 1, name, opts.limit)
   if opts.sock ~= nil then
-    return socket.check_given(first + 1, name, refuse_both(first, name, opts, path))
+    return socket.check_connected(first + 1, name, refuse_both(first, name, opts, path))
   end
   addresses.check_path(first, name, path)
   return with_timeout(opts.timeout, "connect " .. path:gsub("^%z", "@"), function()

@@ -35,25 +35,17 @@ function Source:close(at)
   end
 end
 
--- Waits until a pipe or the like has something to read.
-local function wait_readable(fd)
-  local ready = core.Future()
-  core.add_reader(nil, fd, function()
-    core.remove_reader(nil, fd)
-    ready:set_result()
-  end)
-  local _ <close> = blocks.on_leaving(function() core.remove_reader(nil, fd) end)
-  ready:await()
-end
-
 local Job = {}
 local job_mt = { __index = Job }
 
 -- The next piece, read; "" at the end.
 function Job:read(count)
   if self.seekable then return core.read_file(self.source.fd, self.at, count) end
+  local file = self.source.file
+  local buffered = file and core.buffered(file) or 0
+  if buffered > 0 then return file:read(math.min(buffered, count)) end
   while true do
-    wait_readable(self.source.fd)
+    core.wait_source(self.stream, self.source.fd)
     local data = core.read_file(self.source.fd, nil, count)
     if data then return data end
   end
@@ -145,7 +137,12 @@ end
 
 local function copy(from, to, counts, key)
   for chunk in from:chunks() do
-    to:write(chunk)
+    local ok, err = pcall(to.write, to, chunk)
+    if not ok then
+      -- A write that was cancelled has queued nothing, so nothing was read either.
+      if core.is_error(err, "CancelledError") then core.unread(from, chunk) end
+      error(err, 0)
+    end
     counts[key] = counts[key] + #chunk
   end
   if to:can_write_eof() then to:write_eof() end
