@@ -158,6 +158,11 @@ describe("docs/coming-from-asyncio.md", function()
     local loop = moonloop.get_running_loop()
     local server = moonloop.start_server(function() end, "127.0.0.1", 0)
     local stream = moonloop.connect("127.0.0.1", server:port())
+    local socket, peer = moonloop.socket.socketpair()
+    local datagram = moonloop.open_datagram { family = "inet" }
+    local transport = loop:connect_accepted_socket(moonloop.Protocol, peer)
+    local endpoint = loop:create_datagram_endpoint(moonloop.DatagramProtocol,
+      { local_addr = { host = "127.0.0.1" } })
     local all = {
       moonloop = moonloop, loop = loop, Future = moonloop.Future(),
       Task = moonloop.create_task(function() end), Context = moonloop.copy_context(),
@@ -169,6 +174,7 @@ describe("docs/coming-from-asyncio.md", function()
       Semaphore = moonloop.Semaphore(), BoundedSemaphore = moonloop.BoundedSemaphore(),
       Barrier = moonloop.Barrier(1), Queue = moonloop.Queue(),
       PriorityQueue = moonloop.PriorityQueue(), LifoQueue = moonloop.LifoQueue(),
+      socket = socket, Datagram = datagram, Transport = transport, DatagramTransport = endpoint,
     }
     return setmetatable(all, { __close = function()
       do
@@ -177,8 +183,13 @@ describe("docs/coming-from-asyncio.md", function()
       end
       all.Task:await()
       stream:abort()
+      socket:close()
+      datagram:close()
+      transport:abort()
+      endpoint:abort()
       server:close()
       server:wait_closed()
+      moonloop.testing.wait_all_blocked() -- the transports close from the loop
     end })
   end
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Every example does what it says: the ones with a file in examples/expected print exactly that,
--- the servers, clients and the demo have their own facts below, and there is no third kind.
+-- the servers, clients and the demo have their own facts, below and in examples_talk_spec.lua, and
+-- there is no third kind.
 package.path = "examples/?.lua;" .. package.path
 
 local moonloop = require "moonloop"
@@ -12,7 +13,10 @@ local script = require "spec.support.script"
 local stock = require "spec.support.stock"
 
 -- These have no expected file.
-local SPECIAL = { crawler = true, echo_client = true, echo_server = true, fetch_pages = true }
+local SPECIAL = {
+  chat_client = true, chat_server = true, crawler = true, echo_client = true, echo_server = true,
+  fetch_pages = true, port_forwarder = true, redis_client = true,
+}
 
 -- These are run under stock Lua as well.
 local STOCK = { "concepts_run", "coroutines_stock" }
