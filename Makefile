@@ -116,8 +116,8 @@ LINK_TEXT := $(CC) $(ALL_LDFLAGS) $(LIBS) $(LUA_STATIC) $(LIBRARY_OBJECTS) \
 
 # ---------------------------------------------------------------- what to call
 
-.PHONY: all embed bench-programs demo test specs check lint asan valgrind bench \
-  install uninstall format clean help FORCE
+.PHONY: all embed bench-programs demo test specs check lint asan valgrind soak \
+  bench install uninstall format clean help FORCE
 .DEFAULT_GOAL := all
 
 all: $(PRODUCTS)
@@ -134,6 +134,7 @@ help:
 	@echo 'make check       lint, and the specs, which run the examples too'
 	@echo 'make asan        the specs under address and undefined-behaviour sanitizer'
 	@echo 'make valgrind    the specs that are not tagged #load or #bare under valgrind'
+	@echo 'make soak        200,000 short connections, and 10,000 at once (a minute or so)'
 	@echo 'make bench       the measured workloads'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
 	@echo 'make uninstall   lint   format   clean'
@@ -210,6 +211,16 @@ valgrind: all embed
 	  MOONLOOP_NO_PIDFD=1 $(VALGRIND_OUT)/moonloop $(RUN_BUSTED) \
 	  --exclude-tags=load,bare </dev/null || status=$$?; $(look_at_found)
 
+# Each end of 10,000 connections takes a descriptor in a process of its own. The
+# programs limit themselves; the time limit is for one that hangs.
+SOAK = short_connections many_connections
+SOAK_SECONDS = 280
+soak: all
+	@ulimit -n $$(ulimit -H -n); for program in $(SOAK); do \
+	  $(SPEC_ENVIRONMENT) timeout -k 5 $(SOAK_SECONDS) $(OUT)/moonloop \
+	    spec/soak/$$program.lua || exit 1; \
+	done
+
 bench: all bench-programs
 	$(LUA) bench/run.lua
 
@@ -219,7 +230,7 @@ C_FILES := $(HEADERS) $(wildcard host/*.c host/command/*.c modules/*.c \
   bench/*.[ch] spec/embed/*.[ch])
 LUA_CHECKED = $(wildcard lua spec examples bench host/embed_lua.lua \
   .ci/report.lua .busted .luacheckrc)
-SHELL_FILES = .ci/run .ci/install-packages
+SHELL_FILES = .ci/run .ci/install-packages bench/nginx.sh
 CLANG_FORMAT = $(firstword $(shell command -v clang-format-14 2>/dev/null) \
   $(shell clang-format --version 2>/dev/null | grep -q 'version 14' && echo clang-format))
 LUACHECK = $(shell command -v luacheck 2>/dev/null)
