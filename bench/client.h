@@ -99,4 +99,29 @@ static inline void read_proc(int pid, const char *name, char *text, int size) {
   fclose(file);
 }
 
+// CPU time of the server.
+typedef struct ServerTimes {
+  double user, system; // seconds of CPU so far
+} ServerTimes;
+
+static inline double ticks_to_seconds(unsigned long ticks) {
+  return (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+// All 0 where no pid was given.
+static inline ServerTimes server_times(int pid) {
+  char text[1024];
+  unsigned long user, system;
+  if (!pid)
+    return (ServerTimes){0, 0};
+  read_proc(pid, "stat", text, sizeof text);
+  char *rest = strrchr(text, ')'); // the name before it may hold anything
+  if (!rest || sscanf(rest + 1,
+                      " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u"
+                      " %lu %lu",
+                      &user, &system) != 2)
+    fail("/proc/%d/stat: not understood", pid);
+  return (ServerTimes){ticks_to_seconds(user), ticks_to_seconds(system)};
+}
+
 #endif

@@ -34,10 +34,6 @@ typedef struct Connection {
   int64_t batches_to_send; // what is left of its share in counted mode
 } Connection;
 
-typedef struct ServerTimes {
-  double user, system; // seconds of CPU so far
-} ServerTimes;
-
 typedef struct Load {
   Options options;
   size_t batch_bytes;
@@ -101,25 +97,6 @@ static Options parse_options(int argc, char **argv) {
   if (o.warmup + o.seconds > 600 || o.size * (size_t)o.depth > 1 << 24)
     fail("load: at most 600 seconds and 16 MiB a batch");
   return o;
-}
-
-static double ticks_to_seconds(unsigned long ticks) {
-  return (double)ticks / (double)sysconf(_SC_CLK_TCK);
-}
-
-static ServerTimes server_times(int pid) {
-  char text[1024];
-  unsigned long user, system;
-  if (!pid)
-    return (ServerTimes){0, 0};
-  read_proc(pid, "stat", text, sizeof text);
-  char *rest = strrchr(text, ')'); // the name before it may hold anything
-  if (!rest || sscanf(rest + 1,
-                      " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u"
-                      " %lu %lu",
-                      &user, &system) != 2)
-    fail("/proc/%d/stat: not understood", pid);
-  return (ServerTimes){ticks_to_seconds(user), ticks_to_seconds(system)};
 }
 
 static double own_cpu(void) {

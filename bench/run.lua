@@ -17,7 +17,9 @@ local proc = require "lib.proc"
 local report = require "lib.report"
 local contenders = require "suite.contenders"
 
-local WORKLOADS = { "echo", "tasks", "future", "queue", "memory", "startup" }
+local WORKLOADS = {
+  "echo", "protocol_echo", "tasks", "future", "queue", "memory", "sendfile", "startup",
+}
 local USAGE = "usage: bench/run.lua [workload...] [--quick] [--record]\nworkloads: "
   .. table.concat(WORKLOADS, " ") .. "\n"
 local REPS, QUICK_REPS = 7, 3

@@ -170,10 +170,11 @@ end
 function M.notes(bench)
   return ([[
 Medians of %d interleaved repetitions (memory: 3). The control is a raw C server on libev, for
-startup lua5.4. The ratio is paired repetition by repetition: 100 is the control, more is better; in
-brackets the least and the greatest. A ratio meets its bar within %d points, if user time and system
-calls meet theirs; with fewer than %d repetitions a question mark stands behind its verdict.
-Rounds that another process disturbed and that stand all the same: %d.]]):format(
+sendfile nginx, for startup lua5.4. The ratio is paired repetition by repetition: 100 is the
+control, more is better; in brackets the least and the greatest. A ratio meets its bar within %d
+points, if user time and system calls (for sendfile the growth of memory) meet theirs; with fewer
+than %d repetitions a question mark stands behind its verdict. Rounds that another process disturbed
+and that stand all the same: %d.]]):format(
     bench.reps, SLACK, ENOUGH, bench.disturbed)
 end
 

@@ -26,12 +26,22 @@ local function with_env(opts, env)
   return merged
 end
 
+-- Runs `argv` behind a pipe; what is for stock Lua's environment is for none of the shell's.
+local function run_piped(argv, opts)
+  local words = { "/bin/sh", "-c", 'cat | exec env "$@"', "sh" }
+  for name, value in pairs(stock_env()) do words[#words + 1] = name .. "=" .. value end
+  table.move(argv, 1, #argv, #words + 1, words)
+  return command.run(words, with_env(opts, {}))
+end
+
 --- Runs `args` of stock Lua with moonloop.so in reach.
+-- @param opts command.run's, and `piped`: its standard input is a pipe, no file
 -- @return status, stdout, stderr
 function M.run(args, opts)
   local cpath = ("package.cpath = %q .. package.cpath"):format(M.build .. "/?.so;")
   local argv = { "lua5.4", "-e", cpath }
   table.move(args, 1, #args, #argv + 1, argv)
+  if opts and opts.piped then return run_piped(argv, opts) end
   return command.run(argv, with_env(opts or {}, stock_env()))
 end
 
