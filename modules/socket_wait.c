@@ -5,6 +5,7 @@
 // before each wait; the read watcher stays armed while somebody comes back for
 // more. accept and connect are here too.
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -15,9 +16,11 @@
 // ---- watchers --------------------------------------------------------------
 
 // A watcher does not keep the loop alive; the wait of a task does.
-static void watch(Socket *s, ev_io *io) {
+static void watch(lua_State *L, Socket *s, ev_io *io) {
   if (ev_is_active(io))
     return;
+  if (fcntl(s->fd, F_GETFD) < 0) // libev would end the process
+    socket_raise(L, s, errno, "wait");
   ev_io_start(s->rt->loop, io);
   ev_unref(s->rt->loop);
 }
@@ -152,11 +155,11 @@ int socket_read(lua_State *L, Socket *s, const char *what,
   if (now && s->maybe_readable && attempt(s))
     return push(L, s);
   moonloop_wait *w = wait_begin_io(s->rt, L, abort_read, s, describe_read);
+  watch(L, s, &side->io);
   side->wait = w;
   side->what = what;
   side->attempt = attempt;
   side->push = push;
-  watch(s, &side->io);
   return moonloop_await(L, w);
 }
 
@@ -164,10 +167,10 @@ int socket_wait_writable(lua_State *L, Socket *s, const char *what,
                          moonloop_push_fn push) {
   SocketWait *side = &s->writing;
   moonloop_wait *w = wait_begin_io(s->rt, L, abort_write, s, describe_write);
+  watch(L, s, &side->io);
   side->wait = w;
   side->what = what;
   side->push = push;
-  watch(s, &side->io);
   return moonloop_await(L, w);
 }
 

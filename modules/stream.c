@@ -10,6 +10,7 @@
 #include "host/task.h"
 #include "socket.h"
 #include "stream_protocol.h"
+#include "stream_queue.h"
 
 // ---- helpers ---------------------------------------------------------------
 
@@ -75,6 +76,8 @@ void stream_begin_close(Stream *s) {
   stream_unwatch(s);
   stream_stop_reader(s);
   stream_drop_data(s);
+  if (s->writer && s->writer->pen_taken) // a file is cut short: nothing follows
+    writer_drop_pieces(s->writer);
   if (stream_unsent(s) == 0)
     stream_finish_close(s);
   else
@@ -244,7 +247,10 @@ static int l_sockname(lua_State *L) { // -> its own address, or nil
   Stream *s = stream_check_both(L, 1);
   Address a;
   address_of_socket(s->fd, &a);
-  address_push(L, &a.of.any, a.size);
+  if (s->fd < 0 && s->push)
+    address_push(L, &s->push->own.any, sizeof s->push->own);
+  else
+    address_push(L, &a.of.any, a.size);
   return 1;
 }
 
@@ -253,9 +259,11 @@ static int l_unread(lua_State *L) { // stream data
   Stream *s = stream_check_any(L);
   size_t size;
   const char *data = luaL_checklstring(L, 2, &size);
-  if (!(s->flags & (STREAM_CLOSING | STREAM_CLOSED)) &&
-      !stream_unread(s, data, size))
+  if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
+    return 0;
+  if (!stream_unread(s, data, size))
     return luaL_error(L, "not enough memory");
+  stream_look_again(s);
   return 0;
 }
 
@@ -296,22 +304,36 @@ static int l_tostring(lua_State *L) {
   return 1;
 }
 
-static bool is_wanted(const Stream *s, int first, int last) {
-  int run = s->resource.run_id;
-  if (run == RESOURCE_OF_NO_RUN)
-    return stream_unsent(s) > 0;
-  return run >= first && run <= last && (s->push || stream_unsent(s) > 0);
+static bool is_of_runs(const Resource *r, int first, int last) {
+  return r->kind == &kind && r->run_id >= first && r->run_id <= last;
+}
+
+// Closes the streams of some runs that have nothing to send: what waits to be
+// sent to one of them need not be waited for.
+static int l_close_idle_streams(lua_State *L) { // first last
+  Runtime *rt = runtime_upvalue(L);
+  int first = (int)luaL_checkinteger(L, 1);
+  int last = (int)luaL_checkinteger(L, 2);
+  for (Resource *r = rt->resources, *next; r; r = next) {
+    next = r->next;
+    if (is_of_runs(r, first, last) && !of_resource(r)->push &&
+        stream_unsent(of_resource(r)) == 0)
+      stream_begin_close(of_resource(r));
+  }
+  return 0;
 }
 
 // What some runs leave open that has to be ended in an orderly way: streams
-// whose data is not out, and transports, whose protocols are to be told.
-static int l_unfinished_streams(lua_State *L) { // first last -> list
+// whose data is not out, and transports, whose protocols are to be told. Given
+// no runs, the standard streams whose data is not out.
+static int l_unfinished_streams(lua_State *L) { // [first last] -> list
   Runtime *rt = runtime_upvalue(L);
-  int first = (int)luaL_checkinteger(L, 1);
-  int last = (int)luaL_checkinteger(L, 2), n = 0;
+  int first = (int)luaL_optinteger(L, 1, RESOURCE_OF_NO_RUN);
+  int last = (int)luaL_optinteger(L, 2, RESOURCE_OF_NO_RUN), n = 0;
   lua_newtable(L);
   for (Resource *r = rt->resources; r; r = r->next) {
-    if (r->kind != &kind || !is_wanted(of_resource(r), first, last))
+    if (!is_of_runs(r, first, last) ||
+        !(of_resource(r)->push || stream_unsent(of_resource(r)) > 0))
       continue;
     anchor_push(rt, L, of_resource(r)->anchor);
     lua_rawseti(L, -2, ++n);
@@ -343,6 +365,7 @@ static const luaL_Reg push_meta[] = {
 
 static const luaL_Reg functions[] = {
     {"unfinished_streams", l_unfinished_streams},
+    {"close_idle_streams", l_close_idle_streams},
     {"stream_peername",    l_peername          },
     {"stream_sockname",    l_sockname          },
     {"stream_kind",        l_kind              },

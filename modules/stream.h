@@ -101,6 +101,10 @@ static inline Stream *stream_check_any(lua_State *L) {
   return luaL_checkudata(L, 1, STREAM_CLASS);
 }
 
+// Whether the descriptor is still what it was: a Lua file whose descriptor it
+// uses may have been closed, and any number be somebody else's by then.
+bool stream_is_alive(const Stream *s);
+
 // Of either class.
 Stream *stream_check_both(lua_State *L, int arg);
 
@@ -151,7 +155,11 @@ extern const Transport stream_unix;
 extern const Transport stream_pipe;
 extern const Transport stream_tty;
 extern const Transport stream_pty;
+extern const Transport stream_device;
 extern const Transport stream_file;
+
+// The Lua file whose descriptor it uses, kept behind the Stream.
+luaL_Stream **stream_file_of(Stream *s);
 
 // What every transport's `close` comes down to: a number that others go on
 // using gets /dev/null.
@@ -182,15 +190,25 @@ void stream_drop_data(Stream *s);
 // held; 0 when there is none yet.
 size_t stream_find_separator(Stream *s);
 
+// Whether the request can be answered from what is held; also with an error.
+bool stream_is_answerable(Stream *s);
+
+// Answers it: pushes the result, or raises.
+int stream_answer(lua_State *L, Stream *s);
+
 // ---- reading: stream_read.c
 
-void stream_watch(Stream *s);
+// False when the descriptor was closed behind the Stream's back.
+bool stream_watch(Stream *s);
 void stream_unwatch(Stream *s);
 void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents);
 
 // Receives once into the loop's buffer. Returns the size, 0 at the end of the
 // file or on an error (both noted), -1 when there is nothing.
 ssize_t stream_receive(Stream *s);
+
+// Bytes were put in front: a reader that waits looks again.
+void stream_look_again(Stream *s);
 
 // Ends a read under way with InvalidStateError.
 void stream_stop_reader(Stream *s);

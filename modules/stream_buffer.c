@@ -27,8 +27,10 @@ static bool make_room(Stream *s, size_t size) {
   size_t capacity = s->capacity ? s->capacity : SMALLEST_BUFFER;
   while (capacity < s->end + size)
     capacity *= 2;
-  if (capacity > UINT32_MAX)
+  if (s->end + size > UINT32_MAX)
     return false;
+  if (capacity > UINT32_MAX)
+    capacity = UINT32_MAX;
   char *data = runtime_realloc(s->rt, s->data, s->capacity, capacity);
   if (!data)
     return false;

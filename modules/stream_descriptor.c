@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "stream.h"
+#include "stream_protocol.h"
 
 // What a terminal takes without blocking once it says that it is writable.
 enum { TERMINAL_PIECE = 256 };
@@ -43,10 +43,30 @@ void quiet_pipe_end(const QuietPipe *q, bool broken) {
   errno = err;
 }
 
+// ---- Lua files --------------------------------------------------------------
+
+luaL_Stream **stream_file_of(Stream *s) {
+  return s->push ? push_file(s) : (luaL_Stream **)(s + 1);
+}
+
+static bool has_lost_file(const Stream *s) {
+  luaL_Stream *file =
+      s->flags & STREAM_BORROWED ? *stream_file_of((Stream *)s) : NULL;
+  return file && !file->closef;
+}
+
+bool stream_is_alive(const Stream *s) {
+  return !has_lost_file(s) && fcntl(s->fd, F_GETFD) >= 0;
+}
+
 // ---- reading and writing ---------------------------------------------------
 
 // Whether a call on a shared descriptor would not block; else errno is EAGAIN.
 static bool is_ready(const Stream *s, short events) {
+  if (has_lost_file(s)) {
+    errno = EBADF;
+    return false;
+  }
   if (!(s->flags & STREAM_BLOCKING))
     return true;
   struct pollfd p = {.fd = s->fd, .events = events};
@@ -68,14 +88,14 @@ static ssize_t tty_receive(Stream *s, void *data, size_t size) {
 
 static ssize_t write_blocking(Stream *s, const struct iovec *piece) {
   size_t most = s->transport == &stream_pipe ? PIPE_BUF : TERMINAL_PIECE;
-  if (!is_ready(s, POLLOUT))
-    return -1;
   return write(s->fd, piece->iov_base,
                piece->iov_len < most ? piece->iov_len : most);
 }
 
 static ssize_t fd_send(Stream *s, const struct iovec *pieces, int count) {
   QuietPipe quiet;
+  if (!is_ready(s, POLLOUT))
+    return -1;
   quiet_pipe_begin(&quiet);
   ssize_t n = s->flags & STREAM_BLOCKING ? write_blocking(s, pieces)
                                          : writev(s->fd, pieces, count);
@@ -102,6 +122,8 @@ static int replace_by_null(int fd) {
 }
 
 void stream_close_descriptor(Stream *s) {
+  if (has_lost_file(s))
+    return; // the number is not ours any more
   if ((s->flags & STREAM_STANDARD) && s->fd != s->standard)
     close(s->fd);
   if (!(s->flags & (STREAM_STANDARD | STREAM_BORROWED)))
@@ -130,5 +152,7 @@ const Transport stream_tty = {"tty", tty_receive, fd_send, NULL,
                               stream_close_descriptor};
 const Transport stream_pty = {"pty", tty_receive, fd_send, NULL,
                               stream_close_descriptor};
+const Transport stream_device = {"device", fd_receive, fd_send, NULL,
+                                 stream_close_descriptor};
 const Transport stream_file = {"file", fd_receive, fd_send, file_shut_write,
                                stream_close_descriptor};

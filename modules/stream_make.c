@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -56,7 +57,8 @@ void stream_free(Stream *s) {
 // A Stream for tasks, with the limit at `arg`. -> stream
 static Stream *new_stream(lua_State *L, int arg, int values) {
   uint32_t limit = check_limit(L, arg);
-  Stream *s = stream_new(runtime_upvalue(L), L, 0, values);
+  size_t extra = values > 0 ? sizeof(luaL_Stream *) : 0;
+  Stream *s = stream_new(runtime_upvalue(L), L, extra, values);
   s->limit = limit;
   luaL_setmetatable(L, STREAM_CLASS);
   return s;
@@ -77,9 +79,9 @@ static void own_socket(lua_State *L, Stream *s, int fd) {
   Address peer;
   address_of_peer(fd, &peer);
   int family = peer.size > 0 ? peer.of.any.sa_family : AF_UNSPEC;
-  if (family == AF_UNIX)
+  if (family == AF_UNIX && !s->label)
     label_unix(L, s, fd, &peer);
-  else
+  else if (family != AF_UNIX)
     s->peer = peer.of.ip;
   stream_own(L, s, fd, family == AF_UNIX ? &stream_unix : &stream_tcp);
 }
@@ -104,6 +106,18 @@ static int l_stream(lua_State *L) { // socket or descriptor, [limit]
 
 // ---- other descriptors -----------------------------------------------------
 
+// Whether epoll can watch it; what it cannot, /dev/null say, never blocks.
+static bool is_pollable(int fd) {
+  struct epoll_event event = {.events = EPOLLIN};
+  int probe = epoll_create1(EPOLL_CLOEXEC);
+  bool refused = probe >= 0 &&
+                 epoll_ctl(probe, EPOLL_CTL_ADD, fd, &event) < 0 &&
+                 errno == EPERM;
+  if (probe >= 0)
+    close(probe);
+  return !refused;
+}
+
 static const Transport *kind_of(int fd) {
   struct stat st;
   if (fstat(fd, &st) < 0)
@@ -112,9 +126,11 @@ static const Transport *kind_of(int fd) {
     return &stream_pipe;
   if (S_ISSOCK(st.st_mode))
     return &stream_unix;
-  if (S_ISCHR(st.st_mode) && isatty(fd))
+  if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISDIR(st.st_mode))
+    return &stream_file;
+  if (isatty(fd))
     return &stream_tty;
-  return &stream_file;
+  return is_pollable(fd) ? &stream_device : &stream_file;
 }
 
 static void own_descriptor(lua_State *L, Stream *s, int fd, unsigned flags) {
@@ -179,6 +195,7 @@ void stream_own_any(lua_State *L, Stream *s, int arg, int direction) {
   int fd = check_descriptor(L, arg, &owned);
   unsigned flags = check_direction(L, direction);
   own_descriptor(L, s, fd, flags | (owned ? 0 : STREAM_BORROWED));
+  *stream_file_of(s) = luaL_testudata(L, arg, LUA_FILEHANDLE);
   if (!(flags & STREAM_WRITE_ONLY))
     take_over_buffer(L, s, arg);
 }
@@ -218,7 +235,8 @@ static int l_standard_stream(lua_State *L) { // descriptor [limit]
   const Transport *transport = kind_of(fd);
   int own = transport ? reopen(fd, transport) : -1;
   unsigned flags = fd == 0 ? STREAM_READ_ONLY : STREAM_WRITE_ONLY;
-  if (own < 0 && (transport == &stream_pipe || transport == &stream_tty))
+  if (own < 0 && (transport == &stream_pipe || transport == &stream_tty ||
+                  transport == &stream_device))
     flags |= STREAM_BLOCKING;
   // Of a FIFO opened when its writers had gone, epoll does not tell the end.
   if (own >= 0 && fd == 0 && transport == &stream_pipe)

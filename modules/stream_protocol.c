@@ -106,6 +106,15 @@ static int data_main(lua_State *L) { // stream size
   return 0;
 }
 
+// What C had read ahead of a Lua file comes first.
+static int held_main(lua_State *L) { // stream size
+  Stream *s = push_self(L);
+  lua_pushlstring(L, s->data + s->start, stream_held(s));
+  stream_drop_data(s);
+  call(L, s, 3, "data_received", 1);
+  return 0;
+}
+
 static int eof_main(lua_State *L) { // stream size
   Stream *s = push_self(L);
   call(L, s, 3, "eof_received", 0);
@@ -130,6 +139,10 @@ void push_on_readable(Stream *s) {
     look_for_end(s);
     return;
   }
+  if (stream_held(s) > 0) {
+    call_main(s, held_main, 0);
+    return;
+  }
   ssize_t n = stream_receive(s);
   if (n > 0)
     call_main(s, data_main, (size_t)n);
@@ -147,8 +160,12 @@ static bool is_watchable(const Stream *s) {
 void push_read_on(Stream *s) {
   const unsigned ended = STREAM_CLOSING | STREAM_CLOSED | STREAM_EOF;
   if (s->push->made && !s->push->reading_paused && !(s->flags & ended) &&
-      is_watchable(s))
-    stream_watch(s);
+      is_watchable(s)) {
+    if (!stream_watch(s))
+      push_fail(s, EBADF);
+    else if (stream_held(s) > 0)
+      ev_feed_event(s->rt->loop, &s->io, EV_READ);
+  }
 }
 
 // ---- the beginning and the end ---------------------------------------------
@@ -193,8 +210,14 @@ static void on_lost(Runtime *rt, Ready *r) {
   s->anchor = LUA_NOREF;
 }
 
+luaL_Stream **push_file(Stream *s) { return &s->push->file; }
+
 void push_lost(Stream *s) {
   Push *p = s->push;
+  if (s->transport == &stream_tcp) {
+    socklen_t size = sizeof p->own;
+    getsockname(s->fd, &p->own.any, &size);
+  }
   if (p->over || s->anchor == LUA_NOREF)
     return;
   p->over = true;

@@ -10,8 +10,10 @@
 
 struct Push { // lies behind the Stream, in the same userdata
   Stream *stream;
-  Ready ready;    // for telling of the end
-  Handle *handle; // whose context and run the protocol's functions have
+  Ready ready;       // for telling of the end
+  luaL_Stream *file; // whose descriptor it uses, or NULL
+  IpAddress own;     // the address on this side, once it is closed
+  Handle *handle;    // whose context and run the protocol's functions have
   size_t high, low;
   int error; // the errno value that ended it, or 0
   bool made; // connection_made was called
@@ -29,6 +31,9 @@ enum { // user values
   PUSH_OWNER,  // function that is told of the end, after the protocol
   PUSH_VALUES = PUSH_OWNER
 };
+
+// Where the Lua file is kept.
+luaL_Stream **push_file(Stream *s);
 
 // The watcher's callback, in push mode.
 void push_on_readable(Stream *s);

@@ -54,11 +54,11 @@ void writer_queue(lua_State *L, Writer *w, int index, const char *data,
     return;
   }
   p = new_piece(rt, L, 0);
+  link_piece(w, p); // empty, until nothing can fail any more
   lua_pushvalue(L, index);
   p->anchor = anchor_take(rt, L);
   p->data = data;
   p->size = size;
-  link_piece(w, p);
   w->unsent += size;
 }
 

@@ -23,6 +23,8 @@ struct Piece {
 struct Writer {
   Stream *stream;
   ev_io io;
+  ev_io source;   // what a file is sent from, waited for by who has the pen
+  ev_timer retry; // where no event tells of room
   Piece *first;
   Piece *last;
   size_t unsent;
@@ -41,8 +43,9 @@ enum { HIGH_WATER = 65536, LOW_WATER = 16384 };
 // The Stream's Writer, made when there is none; `self` is the userdata.
 Writer *writer_need(lua_State *L, Stream *s, int self);
 
-// Begins to watch for room.
-void writer_watch(Writer *w);
+// Begins to watch for room. False when the descriptor was closed behind the
+// Stream's back.
+bool writer_watch(Writer *w);
 
 // Wakes the first task that waits to write if it may.
 void writer_grant_next(Writer *w);

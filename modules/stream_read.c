@@ -17,12 +17,15 @@ enum { READ_AHEAD = 65536, PIECES_AT_ONCE = 16 };
 
 // ---- the watcher -----------------------------------------------------------
 
-void stream_watch(Stream *s) {
+bool stream_watch(Stream *s) {
   if (ev_is_active(&s->io) || s->fd < 0)
-    return;
+    return true;
+  if (!stream_is_alive(s))
+    return false; // libev would end the process
   ev_io_start(s->rt->loop, &s->io);
   if (!s->push) // the wait of a reader keeps the loop alive, not this
     ev_unref(s->rt->loop);
+  return true;
 }
 
 void stream_unwatch(Stream *s) {
@@ -31,128 +34,6 @@ void stream_unwatch(Stream *s) {
   if (!s->push)
     ev_ref(s->rt->loop);
   ev_io_stop(s->rt->loop, &s->io);
-}
-
-// ---- deciding --------------------------------------------------------------
-
-// Whether the request can be answered from what is held; also with an error.
-static bool is_answerable(Stream *s) {
-  ReadRequest *r = &s->read;
-  size_t size = stream_held(s);
-  bool over = s->read_error != 0 || (s->flags & STREAM_EOF);
-  switch ((ReadMode)r->mode) {
-  case READ_SOME:
-  case READ_PEEK:
-    return size > 0 || over;
-  case READ_ALL:
-    return over;
-  case READ_EXACT:
-    return size >= r->want || over;
-  case READ_UNTIL:
-    break;
-  }
-  size_t end = size > 0 ? stream_find_separator(s) : 0;
-  r->want = (uint32_t)end;
-  return end > 0 || over || size > s->limit;
-}
-
-static int push_bytes(lua_State *L, Stream *s, size_t size) {
-  lua_pushlstring(L, s->data + s->start, size);
-  stream_consume(s, size);
-  return 1;
-}
-
-static int push_some(lua_State *L, Stream *s, size_t size) {
-  if (s->read.mode == READ_SOME)
-    return push_bytes(L, s, size);
-  lua_pushlstring(L, s->data + s->start, size);
-  return 1;
-}
-
-static int raise_read_error(lua_State *L, Stream *s) {
-  return stream_raise(L, s, s->read_error, "read");
-}
-
-static int raise_incomplete(lua_State *L, Stream *s) {
-  ReadRequest *r = &s->read;
-  size_t size = stream_held(s);
-  if (r->mode == READ_EXACT)
-    error_push(L, "IncompleteReadError",
-               "%I bytes were read of %I, then the stream ended",
-               (LUAI_UACINT)size, (LUAI_UACINT)r->want);
-  else
-    error_push(L, "IncompleteReadError",
-               "the stream ended after %I bytes without the separator",
-               (LUAI_UACINT)size);
-  push_bytes(L, s, size);
-  lua_setfield(L, -2, "partial");
-  if (r->mode == READ_EXACT) {
-    lua_pushinteger(L, (lua_Integer)r->want);
-    lua_setfield(L, -2, "expected");
-  }
-  return lua_error(L);
-}
-
-static int raise_overrun(lua_State *L, Stream *s) {
-  error_push(L, "LimitOverrunError",
-             "no separator within %I bytes, which the option `limit` sets; the "
-             "data stays readable",
-             (LUAI_UACINT)s->limit);
-  // What can be taken away without losing a part of a separator.
-  lua_pushinteger(L, s->read.scanned > 0 ? s->read.scanned : 1);
-  lua_setfield(L, -2, "consumed");
-  return lua_error(L);
-}
-
-static int answer_exact(lua_State *L, Stream *s) {
-  if (stream_held(s) >= s->read.want)
-    return push_bytes(L, s, s->read.want);
-  if (s->read_error)
-    return raise_read_error(L, s);
-  if (stream_held(s) > 0)
-    return raise_incomplete(L, s);
-  lua_pushnil(L);
-  return 1;
-}
-
-static int answer_until(lua_State *L, Stream *s) {
-  ReadRequest *r = &s->read;
-  if (r->want > 0 && r->want <= s->limit)
-    return push_bytes(L, s, r->want);
-  if (r->want > 0 || stream_held(s) > s->limit)
-    return raise_overrun(L, s);
-  if (s->read_error)
-    return raise_read_error(L, s);
-  if (stream_held(s) > 0 && r->may_lack)
-    return push_bytes(L, s, stream_held(s));
-  if (stream_held(s) > 0)
-    return raise_incomplete(L, s);
-  lua_pushnil(L);
-  return 1;
-}
-
-// Answers the request from what is held: pushes the result, or raises.
-static int answer(lua_State *L, Stream *s) {
-  size_t size = stream_held(s);
-  switch ((ReadMode)s->read.mode) {
-  case READ_EXACT:
-    return answer_exact(L, s);
-  case READ_UNTIL:
-    return answer_until(L, s);
-  case READ_ALL:
-    if (s->read_error)
-      return raise_read_error(L, s);
-    return push_bytes(L, s, size);
-  case READ_SOME:
-  case READ_PEEK:
-    break;
-  }
-  if (size > 0)
-    return push_some(L, s, size < s->read.want ? size : s->read.want);
-  if (s->read_error)
-    return raise_read_error(L, s);
-  lua_pushnil(L);
-  return 1;
 }
 
 // ---- receiving -------------------------------------------------------------
@@ -164,7 +45,7 @@ static int answer(lua_State *L, Stream *s) {
 static int push_answer(lua_State *L, void *ud) {
   Stream *s = ud;
   s->read.wait = NULL;
-  return answer(L, s);
+  return stream_answer(L, s);
 }
 
 static int push_fresh(lua_State *L, void *ud) {
@@ -261,7 +142,7 @@ void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents) {
     return;
   if (n > 0)
     keep(s, s->rt->receive_buffer, (size_t)n);
-  if (waits && is_answerable(s))
+  if (waits && stream_is_answerable(s))
     wake_reader(s, push_answer);
 }
 
@@ -300,7 +181,7 @@ static Stream *check_readable(lua_State *L) {
 // ever, should it all be there.
 static void receive_more(Stream *s) {
   for (int i = 0; i < PIECES_AT_ONCE; i++) {
-    if (!(s->flags & STREAM_MORE) || is_answerable(s))
+    if (!(s->flags & STREAM_MORE) || stream_is_answerable(s))
       return;
     ssize_t n = stream_receive(s);
     if (n <= 0)
@@ -315,17 +196,26 @@ static int perform(lua_State *L, Stream *s) {
   bool now = wait_may_complete(rt, L);
   if (now && (s->flags & STREAM_MORE))
     receive_more(s);
-  bool answerable = is_answerable(s);
+  bool answerable = stream_is_answerable(s);
   if (answerable && now)
-    return answer(L, s);
+    return stream_answer(L, s);
   moonloop_wait *w = wait_begin_io(rt, L, abort_read, s, describe_read);
   w->flags |= WAIT_TELLS;
   s->read.wait = w;
+  if (!answerable && !stream_watch(s)) {
+    s->read_error = EBADF;
+    answerable = true;
+  }
   if (answerable)
     wait_wake_later(w, push_answer, s);
-  else
-    stream_watch(s);
   return moonloop_await(L, w);
+}
+
+void stream_look_again(Stream *s) {
+  moonloop_wait *w = s->read.wait;
+  s->read.scanned = 0;
+  if (w && w->state == WAIT_PARKED && stream_is_answerable(s))
+    wait_wake_later(w, push_answer, s);
 }
 
 static void request(Stream *s, ReadMode mode, size_t want) {
@@ -355,6 +245,7 @@ static int l_read(lua_State *L) {
   }
   size_t n = check_size(L, 2);
   if (n == 0) {
+    wait_check(s->rt, L);
     lua_pushliteral(L, "");
     return 1;
   }
@@ -373,6 +264,7 @@ static int l_readexactly(lua_State *L) {
   Stream *s = check_readable(L);
   size_t n = check_size(L, 2);
   if (n == 0) {
+    wait_check(s->rt, L);
     lua_pushliteral(L, "");
     return 1;
   }
@@ -462,6 +354,7 @@ static int l_peek(lua_State *L) {
   Stream *s = check_readable(L);
   size_t n = check_size(L, 2);
   if (n == 0) {
+    wait_check(s->rt, L);
     lua_pushliteral(L, "");
     return 1;
   }

@@ -5,6 +5,7 @@
 // or, where the kernel cannot, what it has read.
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
@@ -19,6 +20,12 @@
 
 enum { READ_AT_MOST = 262144, SEND_AT_MOST = 0x7ffff000 };
 
+static int raise_file(lua_State *L, int err, const char *op, int fd) {
+  char text[32];
+  snprintf(text, sizeof text, "descriptor %d", fd);
+  return error_raise_errno(L, err, op, text);
+}
+
 // ---- the pen ---------------------------------------------------------------
 
 static int abort_pen(moonloop_wait *w, void *ud) {
@@ -26,6 +33,13 @@ static int abort_pen(moonloop_wait *w, void *ud) {
   (void)w;
   if (writer)
     writer->pen_wait = NULL;
+  return 1;
+}
+
+// Given up before it had come to anything.
+static int abort_flush(moonloop_wait *w, void *ud) {
+  abort_pen(w, ud);
+  writer_drop_pen(ud);
   return 1;
 }
 
@@ -42,7 +56,10 @@ static void describe_pen(Runtime *rt, moonloop_wait *w, char *text,
 static int wait_with_pen(lua_State *L, Stream *s, bool sends,
                          moonloop_push_fn push) {
   Writer *w = s->writer;
-  moonloop_wait *wait = wait_begin_io(s->rt, L, abort_pen, s, describe_pen);
+  moonloop_wait *wait =
+      wait_begin_io(s->rt, L, sends ? abort_pen : abort_flush, s, describe_pen);
+  if (!sends)
+    wait->flags |= WAIT_TELLS;
   w->pen_wait = wait;
   w->pen_sends = sends;
   w->pen_push = push;
@@ -53,18 +70,29 @@ static int wait_with_pen(lua_State *L, Stream *s, bool sends,
 static void check_pen(lua_State *L, const Stream *s) {
   if (s->push && s->push->error) // what connection_lost is told too
     stream_raise(L, s, s->push->error, "write");
-  stream_check_writable(L, s);
-  if (!s->writer || !s->writer->pen_taken)
-    error_raise(L, "InvalidStateError", "the stream was closed");
+  if (s->write_error || !s->writer || !s->writer->pen_taken ||
+      (s->flags & (STREAM_CLOSING | STREAM_CLOSED)))
+    stream_check_writable(L, s); // says what is wrong
 }
 
-static int push_flushed(lua_State *L, void *ud) {
-  check_pen(L, ud);
+static int check_main(lua_State *L) {
+  check_pen(L, lua_touserdata(L, 1));
   return 0;
 }
 
+static int push_flushed(lua_State *L, void *ud) {
+  lua_pushcfunction(L, check_main);
+  lua_pushlightuserdata(L, ud);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+    return 0;
+  writer_drop_pen(ud);
+  return lua_error(L);
+}
+
+// Either the task has the pen then, or an error is raised.
 static int take_pen(lua_State *L, Stream *s) {
   stream_check_writable(L, s);
+  wait_check(s->rt, L);
   Writer *w = writer_need(L, s, 1);
   w->pen_taken = true;
   if (w->unsent == 0)
@@ -97,59 +125,52 @@ static int l_drop_pen(lua_State *L) {
 
 // ---- waiting for what is sent ----------------------------------------------
 
-typedef struct Source { // a userdata in the frame of who waits, at index 3
-  ev_io io;
-  Stream *stream;
-} Source;
-
-static int push_source(lua_State *L, void *ud) { // stream fd source
-  Source *source = lua_touserdata(L, 3);
-  ev_io_stop(source->stream->rt->loop, &source->io);
+static int push_source(lua_State *L, void *ud) {
   check_pen(L, ud);
   return 0;
 }
 
 static void on_source(struct ev_loop *loop, ev_io *io, int revents) {
-  Writer *w = ((Source *)io->data)->stream->writer;
+  Writer *w = io->data;
+  moonloop_wait *wait = w->pen_wait;
   (void)revents;
   ev_io_stop(loop, io);
-  moonloop_wait *wait = w ? w->pen_wait : NULL;
-  if (!wait)
-    return;
   w->pen_wait = NULL;
-  moonloop_wake(wait, push_source, w->stream);
+  if (wait)
+    moonloop_wake(wait, push_source, w->stream);
 }
 
 static int abort_source(moonloop_wait *w, void *ud) {
-  Source *source = ud;
-  ev_io_stop(source->stream->rt->loop, &source->io);
-  return abort_pen(w, source->stream);
+  Stream *s = ud;
+  if (s->writer)
+    ev_io_stop(s->rt->loop, &s->writer->source);
+  return abort_pen(w, ud);
 }
 
 static void describe_source(Runtime *rt, moonloop_wait *w, char *text,
                             size_t size) {
+  const Writer *writer = ((Stream *)w->abort_ud)->writer;
   (void)rt;
   snprintf(text, size, "sendfile, for descriptor %d to be readable",
-           ((Source *)w->abort_ud)->io.fd);
+           writer ? writer->source.fd : -1);
 }
 
 // With the pen: waits until a pipe or the like has something to read, or the
 // stream cannot be written any more. Awaits.
 static int l_wait_source(lua_State *L) { // stream fd
   Stream *s = stream_check_both(L, 1);
+  int fd = (int)luaL_checkinteger(L, 2);
   check_pen(L, s);
-  lua_settop(L, 2);
-  Source *source = lua_newuserdatauv(L, sizeof *source, 0);
-  source->stream = s;
-  ev_io_init(&source->io, on_source, (int)luaL_checkinteger(L, 2), EV_READ);
-  source->io.data = source;
-  moonloop_wait *w =
-      wait_begin_io(s->rt, L, abort_source, source, describe_source);
-  s->writer->pen_wait = w;
-  s->writer->pen_sends = true;
-  s->writer->pen_push = push_source;
-  ev_io_start(s->rt->loop, &source->io);
-  return moonloop_await(L, w);
+  if (fcntl(fd, F_GETFD) < 0)
+    return raise_file(L, errno, "read", fd);
+  Writer *w = s->writer;
+  w->pen_wait = wait_begin_io(s->rt, L, abort_source, s, describe_source);
+  w->pen_sends = true;
+  w->pen_push = push_source;
+  ev_io_init(&w->source, on_source, fd, EV_READ);
+  w->source.data = w;
+  ev_io_start(s->rt->loop, &w->source);
+  return moonloop_await(L, w->pen_wait);
 }
 
 // ---- sending ---------------------------------------------------------------
@@ -170,8 +191,12 @@ static bool takes_files(const Stream *s) {
          !(s->flags & (STREAM_BLOCKING | STREAM_STANDARD));
 }
 
-static bool is_refusal(int err) {
-  return err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == ESPIPE;
+// Errors of the connection. What else sendfile(2) says may be the file's fault:
+// reading will tell.
+static bool is_of_stream(int err) {
+  return err == EPIPE || err == ECONNRESET || err == ETIMEDOUT ||
+         err == ENOTCONN || err == EHOSTUNREACH || err == ENETUNREACH ||
+         err == ENETDOWN || err == ECONNABORTED || err == EHOSTDOWN;
 }
 
 static ssize_t send_file(Stream *s, int fd, off_t at, size_t count) {
@@ -193,10 +218,8 @@ static int push_send_file(lua_State *L, void *ud) { // stream fd offset count
                         count < SEND_AT_MOST ? (size_t)count : SEND_AT_MOST);
   if (n < 0 && would_block(errno))
     return wait_with_pen(L, s, true, push_send_file);
-  if (n < 0 && is_refusal(errno))
-    return 0;
   if (n < 0)
-    return raise_sending(L, s, errno);
+    return is_of_stream(errno) ? raise_sending(L, s, errno) : 0;
   lua_pushinteger(L, n);
   return 1;
 }
@@ -240,12 +263,6 @@ static int l_send_held(lua_State *L) { // stream data sent
 
 // ---- files -----------------------------------------------------------------
 
-static int raise_file(lua_State *L, int err, const char *op, int fd) {
-  char text[32];
-  snprintf(text, sizeof text, "descriptor %d", fd);
-  return error_raise_errno(L, err, op, text);
-}
-
 // Opens a file for reading. -> descriptor
 static int l_open_file(lua_State *L) { // path
   const char *path = luaL_checkstring(L, 1);
@@ -277,6 +294,9 @@ static int l_read_file(lua_State *L) { // fd, offset or nil, count
   luaL_Buffer b;
   char *data = luaL_buffinitsize(L, &b, room);
   ssize_t n;
+  struct pollfd p = {.fd = fd, .events = POLLIN};
+  if (lua_isnil(L, 2) && poll(&p, 1, 0) == 0)
+    return 0; // a pipe that others read too, and were faster
   do
     n = lua_isnil(L, 2) ? read(fd, data, room)
                         : pread(fd, data, room, lua_tointeger(L, 2));

@@ -50,8 +50,8 @@ static void queue_rest(lua_State *L, Stream *s, int first, int last,
     writer_queue(L, w, i, data + sent, size - sent);
     sent = 0;
   }
-  if (!w->pen_taken)
-    writer_watch(w);
+  if (!w->pen_taken && !writer_watch(w))
+    s->write_error = EBADF;
 }
 
 // Sends strings of the stack at once. Returns how many bytes went out; on an
@@ -91,7 +91,7 @@ bool stream_send(lua_State *L, Stream *s) {
     return false;
   if (sent < total)
     queue_rest(L, s, 2, last, sent);
-  return true;
+  return s->write_error == 0;
 }
 
 static void write_strings(lua_State *L, Stream *s) {

@@ -5,6 +5,7 @@
 // their turn, first in, first out. One of them may take the pen and keep it
 // over several writes: who sends a file.
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <string.h>
@@ -23,9 +24,40 @@ size_t stream_unsent(const Stream *s) {
 
 // ---- the turn --------------------------------------------------------------
 
-static void unwatch(Writer *w) { ev_io_stop(w->stream->rt->loop, &w->io); }
+// Seconds until a terminal that nobody reads is tried again.
+static const double RETRY = 0.05;
 
-void writer_watch(Writer *w) { ev_io_start(w->stream->rt->loop, &w->io); }
+static void unwatch(Writer *w) {
+  ev_io_stop(w->stream->rt->loop, &w->io);
+  ev_timer_stop(w->stream->rt->loop, &w->retry);
+}
+
+bool writer_watch(Writer *w) {
+  if (ev_is_active(&w->io))
+    return true;
+  if (!stream_is_alive(w->stream))
+    return false; // libev would end the process
+  ev_io_start(w->stream->rt->loop, &w->io);
+  return true;
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int revents) {
+  Writer *w = timer->data;
+  (void)loop, (void)revents;
+  if (!writer_watch(w))
+    ev_feed_event(loop, &w->io, EV_WRITE); // sending tells what is wrong
+}
+
+// A pseudo-terminal whose other end nobody has open takes nothing more, and is
+// called ready for ever.
+static void wait_for_room(Writer *w) {
+  struct pollfd p = {.fd = w->stream->fd, .events = POLLOUT};
+  if (poll(&p, 1, 0) <= 0 || (p.revents & POLLOUT))
+    return;
+  ev_io_stop(w->stream->rt->loop, &w->io);
+  ev_timer_set(&w->retry, RETRY, 0);
+  ev_timer_start(w->stream->rt->loop, &w->retry);
+}
 
 static void release_anchor(Stream *s) {
   if (s->push)
@@ -38,8 +70,10 @@ void stream_drop_writer(Stream *s) {
   Writer *w = s->writer;
   if (!w)
     return;
-  if (s->rt->loop)
+  if (s->rt->loop) {
     unwatch(w);
+    ev_io_stop(s->rt->loop, &w->source);
+  }
   writer_drop_pieces(w);
   s->writer = NULL;
   runtime_free(s->rt, w, sizeof *w);
@@ -93,6 +127,7 @@ void stream_stop_writers(Stream *s) {
   wake_all(&w->drainers, s);
   moonloop_wait *pen = w->pen_wait;
   w->pen_wait = NULL;
+  ev_io_stop(s->rt->loop, &w->source);
   if (pen)
     wait_wake_later(pen, w->pen_push, s);
 }
@@ -144,8 +179,11 @@ static bool send_queued(Writer *w) {
   Stream *s = w->stream;
   struct iovec pieces[PIECES_AT_ONCE];
   ssize_t n = writer_send(s, pieces, writer_gather(w, pieces, PIECES_AT_ONCE));
-  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    if (s->transport == &stream_pty)
+      wait_for_room(w);
     return false;
+  }
   if (n < 0 && s->push)
     push_fail(s, errno);
   else if (n < 0)
@@ -192,7 +230,14 @@ Writer *writer_need(lua_State *L, Stream *s, int self) {
   if (s->writer)
     return s->writer;
   Runtime *rt = s->rt;
+  int anchor = s->anchor;
+  if (!s->push) { // unsent data is sent even if nobody holds the Stream
+    lua_pushvalue(L, self);
+    anchor = anchor_take(rt, L);
+  }
   Writer *w = runtime_realloc(rt, NULL, 0, sizeof *w);
+  if (!w && !s->push)
+    anchor_drop(rt, L, anchor);
   if (!w)
     luaL_error(L, "not enough memory");
   memset(w, 0, sizeof *w);
@@ -200,13 +245,11 @@ Writer *writer_need(lua_State *L, Stream *s, int self) {
   w->high = HIGH_WATER;
   w->low = LOW_WATER;
   ev_io_init(&w->io, on_writable, s->fd, EV_WRITE);
-  w->io.data = w;
-  if (s->push) {
+  ev_init(&w->retry, on_retry);
+  w->io.data = w->retry.data = w;
+  if (s->push)
     push_water_marks(s, &w->high, &w->low);
-  } else { // unsent data is sent even if nobody holds the Stream
-    lua_pushvalue(L, self);
-    s->anchor = anchor_take(rt, L);
-  }
+  s->anchor = anchor;
   s->writer = w;
   return w;
 }
@@ -262,8 +305,10 @@ void writer_drop_pen(Stream *s) {
     return;
   w->pen_taken = false;
   w->pen_wait = NULL;
-  if (w->unsent > 0) {
-    writer_watch(w);
+  ev_io_stop(s->rt->loop, &w->source);
+  if (w->unsent > 0 || s->push) { // a protocol is told from the loop
+    if (!writer_watch(w))
+      ev_feed_event(s->rt->loop, &w->io, EV_WRITE);
     return;
   }
   wake_all(&w->drainers, s);

@@ -237,13 +237,17 @@ describe("examples/redis_client with redis-server", function()
   local server, folder
 
   setup(function()
-    programs.need("redis-server")
+    if programs.missing("redis-server") then return end
     folder = script.folder()
     local port = net.free_port()
     server = background.start({ "redis-server", "--bind", "127.0.0.1", "--port", tostring(port),
       "--unixsocket", folder.path .. "/redis", "--save", "", "--dir", folder.path },
       "Ready to accept connections")
     server.port = port
+  end)
+
+  before_each(function()
+    if not server then pending("redis-server is not installed") end
   end)
 
   teardown(function()

@@ -15,6 +15,12 @@ local loop = moonloop.get_event_loop()
 
 local MIB = 1024 * 1024
 
+-- Pends the spec unless this program is there.
+local function need(program)
+  local missing = programs.missing(program)
+  if missing then pending(missing .. " is not installed") end
+end
+
 -- Echoes, and reads nothing while what it wrote piles up.
 local Echo = moonloop.Protocol:extend {
   connection_made = function(self, transport) self.transport = transport end,
@@ -40,10 +46,10 @@ local function serve(folder, source)
 end
 
 describe("A protocol of python3's asyncio", function()
-  before_each(function() programs.need("python3") end)
+  before_each(function() need("python3") end)
 
   local SLOW_CLIENT = [[
-import asyncio, sys
+import asyncio, socket, sys
 
 SIZE = 6 * 1024 * 1024
 BLOCK = bytes(range(251)) * 300
@@ -55,6 +61,8 @@ class Client(asyncio.Protocol):
         self.ended = asyncio.get_running_loop().create_future()
     def connection_made(self, transport):
         self.transport = transport
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF): # so that less than all fits
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 65536)
         transport.pause_reading()
         self.go_on()
     def go_on(self):
@@ -90,7 +98,14 @@ asyncio.run(main())
 
   it("sends us more than fits and gets it back, with pauses on both sides", function()
     local folder <close> = script.folder()
-    local server <close> = loop:create_server(Echo, "127.0.0.1", 0)
+    local Small = Echo:extend {
+      connection_made = function(self, transport)
+        local socket = transport:get_extra_info("socket")
+        for _, option in ipairs { "SO_SNDBUF", "SO_RCVBUF" } do socket:setsockopt(option, 65536) end
+        Echo.connection_made(self, transport)
+      end,
+    }
+    local server <close> = loop:create_server(Small, "127.0.0.1", 0)
     assert.equal("True True\n", python(folder, SLOW_CLIENT, server:port()))
   end)
 
@@ -207,7 +222,7 @@ asyncio.run(main())
 end)
 
 describe("socat", function()
-  before_each(function() programs.need("socat") end)
+  before_each(function() need("socat") end)
 
   it("gets back all that it sends through a protocol", function()
     local text = net.text(3 * MIB)
@@ -266,7 +281,7 @@ describe("socat", function()
 end)
 
 describe("curl", function()
-  before_each(function() programs.need("curl") end)
+  before_each(function() need("curl") end)
 
   -- Serves HTTP; every protocol that was made is in the list. Awaits.
   local function http_server(fields)

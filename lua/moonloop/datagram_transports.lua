@@ -50,6 +50,7 @@ end
 local function finish(self)
   if self.over then return end
   self.over, self.closing = true, true
+  self.sockname, self.peername = self:get_extra_info("sockname"), self:get_extra_info("peername")
   local fd = self.socket:fileno()
   if fd >= 0 then
     core.remove_reader(nil, fd)
@@ -108,22 +109,27 @@ local function send(self, data, addr)
   return true
 end
 
-local when_writable
-
-local function on_writable(self)
-  if self.over then return end
-  while not is_empty(self) do
+local function send_queued(self)
+  while not self.over and not is_empty(self) do
     local entry = self.queue[self.first]
-    if not send(self, entry[1], entry[2]) then return when_writable(self) end
-    if self.over then return end
+    if not send(self, entry[1], entry[2]) then return end
     self.queue[self.first] = nil
     self.first = self.first + 1
     self.size = self.size - #entry[1]
   end
+end
+
+local when_writable
+
+local function on_writable(self)
+  if self.over then return end
+  send_queued(self)
+  resume_if_drained(self)
+  if self.over then return end
+  if not is_empty(self) then return when_writable(self) end
   core.remove_writer(nil, self.socket:fileno())
   self.watching = false
-  if self.closing then return finish(self) end
-  resume_if_drained(self)
+  if self.closing then finish(self) end
 end
 
 -- A Unix socket without a remote address is always called writable.
@@ -171,7 +177,7 @@ end
 -- @raise InvalidStateError after `close` or `abort`, or without any address
 -- @see asyncio.DatagramTransport.sendto
 function Transport:sendto(data, addr)
-  options.check_type(1, "sendto", data, "string")
+  data = tostring(options.check_type(1, "sendto", data, "string or number"))
   if addr ~= nil then
     addr = addresses.numeric(2, "sendto", addr, self.family)
     check_remote(self, addr)
@@ -216,8 +222,8 @@ function Transport:is_closing() return self.closing end
 function Transport:fileno() return self.socket:fileno() end
 
 local getters = {
-  sockname = function(self) return self.socket:getsockname() end,
-  peername = function(self) return self.socket:getpeername() end,
+  sockname = function(self) return self.sockname or self.socket:getsockname() end,
+  peername = function(self) return self.peername or self.socket:getpeername() end,
 }
 
 function getters.socket(self)
@@ -237,6 +243,12 @@ function Transport:get_extra_info(name, default)
   return default
 end
 
+local function check_mark(position, name, mark)
+  if mark ~= nil and math.type(mark) ~= "integer" then
+    options.bad_argument(position, name, "integer expected, got " .. options.type_name(mark))
+  end
+end
+
 --- Sets when the protocol is told to stop writing, and to go on.
 -- @function DatagramTransport:set_write_buffer_limits
 -- @param[opt] high integer, bytes (4 * low, or 64 KiB)
@@ -244,8 +256,8 @@ end
 -- @see asyncio.WriteTransport.set_write_buffer_limits
 function Transport:set_write_buffer_limits(high, low)
   local name = "set_write_buffer_limits"
-  options.check_type(1, name, high, "number or nil")
-  options.check_type(2, name, low, "number or nil")
+  check_mark(1, name, high)
+  check_mark(2, name, low)
   high = high or low and 4 * low or HIGH_WATER
   low = low or high // 4
   if low < 0 or low > high then
@@ -307,6 +319,7 @@ end
 -- ---- making one ----------------------------------------------------------------
 
 local function begin(self)
+  if self.closing then return end -- nobody waits any more
   self.made = true
   call(self, "connection_made", self)
   if self.closing then return end
@@ -315,6 +328,11 @@ end
 
 local function open_socket(name, opts)
   if opts.sock == nil then return datagrams.open_socket(2, name, opts) end
+  for option in pairs(opts) do
+    if option ~= "sock" then
+      options.bad_argument(2, name, ("option '%s' beside the option 'sock'"):format(option))
+    end
+  end
   local given = socket.check_given(2, name, opts.sock)
   if select(2, socket.family_of(given)) ~= "dgram" then
     options.bad_argument(2, name, "option 'sock': a datagram socket is expected")
@@ -366,8 +384,8 @@ run.add_closer(function(first, last)
   end
   return list
 end, function(transport)
-  transport:close()
+  if not transport.closing then transport:abort() end
   transport.ended:await()
-end)
+end, Transport.abort)
 
 return M

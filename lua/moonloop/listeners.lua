@@ -6,14 +6,12 @@ local core = require "moonloop.core"
 local addresses = require "moonloop.addresses"
 local names = require "moonloop.names"
 local options = require "moonloop.options"
-local run = require "moonloop.run"
 local sockets = require "moonloop.socket"
 
 local M = {}
 
+local TRIES = 20 -- for a port that is free on several addresses
 local EVERYWHERE = { "::", "0.0.0.0" }
-
-local open_paths = {} -- Listeners whose file is to be removed -> number of their run
 
 local Listener = {}
 local listener_mt = { __index = Listener }
@@ -23,26 +21,13 @@ function Listener:close()
   self.socket:close()
   if self.path and core.socket_file(self.path) == self.file then os.remove(self.path) end
   self.path = nil
-  open_paths[self] = nil
 end
 
 local function new(socket, path)
   local self = setmetatable({ socket = socket, path = path }, listener_mt)
-  if path then
-    self.file = core.socket_file(path)
-    open_paths[self] = run.number()
-  end
+  if path then self.file = core.socket_file(path) end
   return self
 end
-
--- The run that leaves one open takes its file away.
-run.add_closer(function(first, last)
-  local list = {}
-  for listener, number in pairs(open_paths) do
-    if number >= first and number <= last then list[#list + 1] = listener end
-  end
-  return list
-end, Listener.close)
 
 -- Calls `fn(socket)`, and closes the socket when that fails.
 local function prepared(socket, fn)
@@ -77,18 +62,32 @@ local function has_no_ipv6(err)
     and (err.code == "EAFNOSUPPORT" or err.code == "EADDRNOTAVAIL")
 end
 
-local function add_host(list, host, everywhere, port, opts)
-  for _, address in ipairs(names.resolve(host, opts.family)) do
+-- The different addresses of some hosts, each with whether it may be missing here.
+local function resolve_all(hosts, everywhere, family)
+  local list, seen = {}, {}
+  for _, host in ipairs(hosts) do
+    for _, address in ipairs(names.resolve(host, family)) do
+      if not seen[address.host] then
+        seen[address.host] = true
+        list[#list + 1] = { host = address.host, family = address.family,
+          optional = everywhere or host == "localhost" and address.family == "inet6" }
+      end
+    end
+  end
+  return list
+end
+
+-- Fills the list. A free port that was found for the first address is that of all.
+local function listen_on_all(list, resolved, port, opts)
+  for _, address in ipairs(resolved) do
     local ok, socket = pcall(listen_tcp, address, port, opts)
-    local optional = everywhere or host == "localhost" and address.family == "inet6"
     if ok then
       list[#list + 1] = new(socket)
       if port == 0 then port = socket:getsockname().port end
-    elseif not (optional and has_no_ipv6(socket)) then
+    elseif not (address.optional and has_no_ipv6(socket)) then
       error(socket, 0)
     end
   end
-  return port
 end
 
 --- Listens on every address of some hosts; nil is all interfaces. Port 0 is one port
@@ -100,13 +99,16 @@ function M.tcp(host, port, opts)
   if everywhere and opts.family then
     hosts = { opts.family == "inet" and "0.0.0.0" or "::" }
   end
-  local list = {}
-  local ok, err = pcall(function()
-    for _, one in ipairs(hosts) do port = add_host(list, one, everywhere, port, opts) end
-  end)
-  if ok then return list end
-  M.close(list)
-  error(err, 0)
+  local resolved = resolve_all(hosts, everywhere, opts.family)
+  for try = 1, TRIES do
+    local list = {}
+    local ok, err = pcall(listen_on_all, list, resolved, port, opts)
+    if ok then return list end
+    M.close(list)
+    -- What is free on one address may be in use on the next.
+    local again = port == 0 and #list > 0 and core.is_error(err, "AddressInUseError")
+    if not again or try == TRIES then error(err, 0) end
+  end
 end
 
 -- ---- Unix ----------------------------------------------------------------------
@@ -191,6 +193,7 @@ function M.given(position, name, sock, backlog)
       options.bad_argument(position, name, "option 'sock': a stream socket is expected")
     end
     if not listening or backlog then socket:listen(backlog) end
+    if socket == one then socket = core.socket_from_fd(socket:detach()) end -- it is ours now
     list[#list + 1] = new(socket)
   end
   if #list == 0 then options.bad_argument(position, name, "option 'sock': the list is empty") end

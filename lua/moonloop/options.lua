@@ -86,6 +86,13 @@ function M.check_duration(position, name, option, seconds)
     :format(option, type(seconds) == "number" and tostring(seconds) or type_name(seconds)))
 end
 
+--- Raises unless the option `timeout` is nil or a number of seconds.
+function M.check_timeout(position, name, seconds)
+  if seconds ~= seconds then
+    M.bad_argument(position, name, "option 'timeout': a number of seconds expected, got nan")
+  end
+end
+
 --- Gives a number of seconds in words.
 function M.seconds(seconds)
   return (seconds < 1000 and "%.3g s" or "%.0f s"):format(math.max(0, seconds))

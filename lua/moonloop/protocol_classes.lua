@@ -2,11 +2,14 @@
 -- Protocols as classes. A protocol may be any table; these give instances, and are
 -- factories by themselves.
 
+local core = require "moonloop.core"
+local options = require "moonloop.options"
+
 local M = {}
 
 local function new(class) return setmetatable({}, class) end
 
-local function class_of(parent, members)
+local function new_class(parent, members)
   local class = {}
   for name, member in pairs(members or {}) do class[name] = member end
   class.__index = class
@@ -16,12 +19,19 @@ local function class_of(parent, members)
   })
 end
 
+local function extend(parent, members)
+  if type(parent) ~= "table" or parent.new == nil then
+    error(core.caller() .. "calling 'extend' on bad self (a protocol class expected)", 0)
+  end
+  return new_class(parent, options.check_type(1, "extend", members, "table or nil"))
+end
+
 local function nothing() end
 
 local function base(names)
-  local members = { new = new, extend = class_of }
+  local members = { new = new, extend = extend }
   for _, name in ipairs(names) do members[name] = nothing end
-  return class_of(nil, members)
+  return new_class(nil, members)
 end
 
 --- A protocol: a table of functions that the loop calls for a connection. Those that

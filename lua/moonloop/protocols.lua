@@ -3,6 +3,7 @@
 -- protocol together. The Transport itself is C.
 
 local core = require "moonloop.core"
+local blocks = require "moonloop.blocks"
 local options = require "moonloop.options"
 local server = require "moonloop.server"
 local servers = require "moonloop.servers"
@@ -45,12 +46,19 @@ function M.make(factory)
   return protocol
 end
 
+local function make_in_task(factory)
+  core.check()
+  return M.make(factory)
+end
+
 -- Has the loop tell the protocol of its connection, and waits for that. Awaits.
 local function begin(transport, protocol)
   local made = core.Future()
   core.call_soon(nil, function()
-    core.connection_made(transport)
-    if not made:done() then made:set_result() end
+    if transport:is_closing() then return end -- nobody waits any more
+    local ok, err = pcall(core.connection_made, transport) -- fails where memory is out
+    if made:done() then return end
+    if ok then made:set_result() else made:set_error(err) end
   end)
   local ok, err = pcall(made.await, made)
   if ok then return transport, protocol end
@@ -60,7 +68,7 @@ end
 
 -- The same for a connected Socket, which is closed when that fails. Awaits.
 local function begin_with(connected, factory)
-  local ok, protocol = pcall(M.make, factory)
+  local ok, protocol = pcall(make_in_task, factory)
   if not ok then
     connected:close()
     error(protocol, 0)
@@ -108,16 +116,14 @@ end
 -- @see asyncio.loop.connect_accepted_socket
 function M.connect_accepted_socket(_, factory, sock)
   options.check_callable(1, "connect_accepted_socket", factory)
-  core.check()
   return begin_with(socket.check_connected(2, "connect_accepted_socket", sock), factory)
 end
 
 local function connect_pipe(name, factory, source, direction)
   options.check_callable(1, name, factory)
   sources.check(2, name, source)
-  core.check()
   local ok, transport, protocol = pcall(function()
-    local made = M.make(factory)
+    local made = make_in_task(factory)
     return core.pipe_transport(source, made, direction), made
   end)
   if ok then return begin(transport, protocol) end
@@ -163,6 +169,11 @@ function M.sendfile(_, transport, file, offset, count)
   if type(mt) ~= "table" or mt.__index ~= core.transport_methods then
     options.bad_argument(1, "sendfile", "Transport expected, got " .. options.type_name(transport))
   end
+  local was_reading = transport:is_reading()
+  transport:pause_reading() -- the peer's end of file is not to cut the file short
+  local _ <close> = blocks.on_leaving(function()
+    if was_reading then transport:resume_reading() end
+  end)
   return transfer.send(2, "sendfile", transport, file, offset, count)
 end
 

@@ -64,25 +64,40 @@ end
 local closers = {} -- what else has to be ended in good order
 
 --- Has what `list(first, last)` gives of some runs ended by `close(thing)`, which may
--- await, when these end.
-function M.add_closer(list, close)
-  closers[#closers + 1] = { list = list, close = close }
+-- await, when these end; where that takes too long by `abort(thing)`.
+function M.add_closer(list, close, abort)
+  closers[#closers + 1] = { list = list, close = close, abort = abort or close }
 end
 
 --- Gives the number of the run that the caller belongs to.
 M.number = current_number
 
--- What was written goes out. A standard stream stays open; a transport that nobody
--- has closed is aborted.
-local function finish(stream)
-  if core.is_transport(stream) and not stream:is_closing() then
-    stream:abort()
-  elseif core.is_standard(stream) and not stream:is_closing() then
-    core.pcall(core.take_pen, stream) -- which waits until the queue is out
-    core.drop_pen(stream)
-  else
-    if not core.is_transport(stream) then stream:close() end
-    core.pcall(core.stream_wait_closed, stream)
+-- A transport that nobody has closed is aborted, and nobody waits for it.
+local function begin_to_close(stream)
+  if stream:is_closing() then return end
+  if core.is_transport(stream) then stream:abort() else stream:close() end
+end
+
+local function report_unsent(stream)
+  core.call_exception_handler(nil, {
+    message = ("%s: what was written could not be sent within the shutdown timeout; closing it")
+      :format(tostring(stream)),
+    stream = stream,
+  })
+end
+
+-- Gives up after `limit` seconds, where that is given.
+local function flush_all(streams, limit)
+  local scope = core.cancel_scope(limit and core.time() + limit)
+  local in_time = scope:run(function()
+    for _, stream in ipairs(streams) do core.pcall(core.stream_wait_closed, stream) end
+  end)
+  if in_time then return end
+  for _, stream in ipairs(streams) do
+    if stream:fileno() >= 0 then
+      report_unsent(stream)
+      stream:abort()
+    end
   end
 end
 
@@ -94,12 +109,12 @@ local function cancel_and_join(list)
 end
 
 -- Whether there was something to do.
-local function finish_open(first, last)
-  local found = false
-  for _, stream in ipairs(core.unfinished_streams(first, last)) do
-    found = true
-    finish(stream)
-  end
+local function finish_open(first, last, limit)
+  core.close_idle_streams(first, last)
+  local streams = core.unfinished_streams(first, last)
+  local found = #streams > 0
+  for _, stream in ipairs(streams) do begin_to_close(stream) end
+  flush_all(streams, limit)
   for _, closer in ipairs(closers) do
     for _, thing in ipairs(closer.list(first, last)) do
       found = true
@@ -110,11 +125,11 @@ local function finish_open(first, last)
 end
 
 -- Cancels and awaits, again for what that leaves behind, until nothing is left.
-local function cancel_all(first, last, reaper)
+local function cancel_all(first, last, reaper, limit)
   while true do
     local left = unfinished(first, last, reaper)
     cancel_and_join(left)
-    local found = finish_open(first, last)
+    local found = finish_open(first, last, limit)
     if #left == 0 and not found then return end
     core.sleep(0) -- callbacks of what was closed
   end
@@ -139,14 +154,6 @@ local function report_stuck(task)
   })
 end
 
-local function report_unsent(stream)
-  core.call_exception_handler(nil, {
-    message = ("%s: what was written could not be sent within the shutdown timeout; closing it")
-      :format(tostring(stream)),
-    stream = stream,
-  })
-end
-
 local function close_stuck(first, last, reaper)
   for _, stream in ipairs(core.unfinished_streams(first, last)) do report_unsent(stream) end
   for _, task in ipairs(unfinished(first, last, reaper)) do
@@ -154,6 +161,9 @@ local function close_stuck(first, last, reaper)
     core.close_task(task)
   end
   core.close_task(reaper)
+  for _, closer in ipairs(closers) do
+    for _, thing in ipairs(closer.list(first, last)) do closer.abort(thing) end
+  end
 end
 
 -- Runs the loop for the reaper until it is done or the time is over.
@@ -162,6 +172,31 @@ local function drive_reaper(reaper, timeout)
   local outcome = core.run_until(reaper)
   timer:cancel()
   return outcome == "done"
+end
+
+-- Protocols are told of what has ended.
+local function let_turn(timeout)
+  local task = core.task_new("shutdown", nil, false, core.sleep, 0)
+  core.set_run(task, -1)
+  if not drive_reaper(task, timeout) then core.close_task(task) end
+end
+
+-- What was written to the standard streams goes out, however long a reader takes: as
+-- with C's own at the end of a process. They stay open.
+local function flush_standard_streams()
+  local streams = core.unfinished_streams()
+  if #streams == 0 then return end
+  local task = core.task_new("flush", nil, false, function()
+    for _, stream in ipairs(streams) do
+      if stream:is_closing() then
+        core.pcall(core.stream_wait_closed, stream)
+      elseif core.pcall(core.take_pen, stream) then -- which waits until the queue is out
+        core.drop_pen(stream)
+      end
+    end
+  end)
+  core.set_run(task, -1)
+  core.run_until(task)
 end
 
 -- Leaves nothing of the runs numbered `first` to `last` behind.
@@ -179,7 +214,7 @@ local function wind_up(first, last, timeout)
     if not drive_reaper(reaper, timeout) then close_stuck(first, last, reaper) end
   end
   core.drop_handles(first, last)
-  core.abort_resources(first, last)
+  if core.abort_resources(first, last) > 0 then let_turn(timeout) end
   core.report_untaken(first, last)
 end
 
@@ -260,6 +295,7 @@ local function run_outermost(opts, fn, ...)
   local failure = drive_main(main, timeout)
   end_run(number)
   wind_up(number, last_run, timeout)
+  flush_standard_streams()
   current.main = nil
   core.run_id(outer)
   if failure then error(failure, 0) end
@@ -271,7 +307,8 @@ end
 local function finish_nested(number)
   end_run(number)
   if core.may_wait() then
-    core.cancel_scope(nil, true):run(cancel_all, number, number, core.current_task())
+    core.cancel_scope(nil, true):run(cancel_all, number, number, core.current_task(),
+      SHUTDOWN_TIMEOUT)
   else -- the task is closed by force
     for _, task in ipairs(unfinished(number, number)) do task:cancel() end
   end

@@ -7,11 +7,14 @@ local core = require "moonloop.core"
 local blocks = require "moonloop.blocks"
 local listeners = require "moonloop.listeners"
 local options = require "moonloop.options"
+local run = require "moonloop.run"
 
 local M = {}
 
 local Server = {}
 local server_mt = { __index = Server, __name = "moonloop.Server" }
+
+local open = {} -- servers that are not closed -> number of their run
 
 local RETRY_SECONDS = 0.1 -- when descriptors are out
 local GRACE_SECONDS = 5
@@ -133,8 +136,17 @@ function M.new(list, kind, opts)
     cancel = kind.cancel, max_connections = opts.max_connections, ended = core.Future(),
     closed = false,
   }, server_mt)
+  open[self] = run.number()
   return self
 end
+
+run.add_closer(function(first, last)
+  local found = {}
+  for self, number in pairs(open) do
+    if number >= first and number <= last then found[#found + 1] = self end
+  end
+  return found
+end, function(self) self:close() end)
 
 -- ---- methods -------------------------------------------------------------------
 
@@ -188,6 +200,7 @@ function Server:close()
   check_server(self, "close")
   if self.closed then return end
   self.closed = true
+  open[self] = nil
   listeners.close(self.listeners)
   for _, task in ipairs(self.acceptors) do task:cancel() end
   free_slot(self)
@@ -285,7 +298,8 @@ end
 
 function server_mt:__tostring()
   if self.closed then return "Server: (closed)" end
-  local address = self.listeners[1].socket:getsockname()
+  local ok, address = pcall(self.listeners[1].socket.getsockname, self.listeners[1].socket)
+  if not ok then return "Server: (its socket is closed)" end
   local where = address.port and "port " .. address.port or address.path:gsub("^%z", "@")
   return ("Server: %s (%s, %d connections)"):format(where,
     self.serving and "serving" or "idle", self.count)
@@ -299,8 +313,11 @@ end
 -- @see asyncio.Server
 function server_mt:__close(err)
   self:close()
-  for key, connection in pairs(self.members) do self.cancel(key, connection) end
-  if not core.current_task() then return end
+  local own = core.current_task()
+  for key, connection in pairs(self.members) do
+    if key ~= own then self.cancel(key, connection) end
+  end
+  if not own or self.members[own] then return end -- a handler would wait for itself
   local ok, cancelled = err == nil, nil
   if ok then ok, cancelled = pcall(self.ended.await, self.ended) end
   if ok then return end

@@ -189,7 +189,12 @@ end
 --- Makes a connected Socket of what the program gave: a Socket or a descriptor.
 function M.check_connected(position, name, sock)
   local given = M.check_given(position, name, sock)
-  local ok, err = pcall(given.getpeername, given)
+  local ok, err = pcall(function()
+    if select(2, family_of(given)) ~= "stream" then
+      options.bad_argument(position, name, "a stream socket is expected")
+    end
+    given:getpeername()
+  end)
   if ok then return given end
   if given ~= sock then given:close() end
   error(err, 0)

@@ -57,7 +57,7 @@ end
 
 local LOCAL_ADDR = { host = "string", port = "number" }
 
-local function check_local_addr(position, name, addr)
+local function check_local_addr(position, name, addr, family)
   if addr == nil then return end
   options.check(position, name, addr, LOCAL_ADDR)
   if addr.port ~= nil then addresses.check_port(position, name, addr.port, 0) end
@@ -65,6 +65,16 @@ local function check_local_addr(position, name, addr)
     options.bad_argument(position, name,
       ("option 'local_addr': host '%s' is no numeric address"):format(addr.host))
   end
+  if addr.host ~= nil and family and core.numeric_family(addr.host) ~= family then
+    options.bad_argument(position, name,
+      ("option 'local_addr': host '%s' is not of family '%s'"):format(addr.host, family))
+  end
+end
+
+-- Addresses of another family than that of the local address are of no use.
+local function family_of(opts)
+  local from = opts.local_addr and opts.local_addr.host
+  return opts.family or from and core.numeric_family(from) or nil
 end
 
 -- A host of several that has no address is passed over, unless none has.
@@ -96,17 +106,20 @@ local function check_connect_options(position, name, opts, known)
   M.refuse_not_yet(position, name, opts, NOT_YET)
   addresses.check_family(position, name, opts.family)
   M.check_limit(position, name, opts.limit)
-  check_local_addr(position, name, opts.local_addr)
+  check_local_addr(position, name, opts.local_addr, opts.family)
+  options.check_timeout(position, name, opts.timeout)
   options.check_duration(position, name, "happy_eyeballs_delay", opts.happy_eyeballs_delay)
   return opts
 end
 
-local function refuse_both(first, name, opts, ...)
+-- What the option `sock` holds, in whose company nothing else is given.
+local function given_sock(first, name, opts, ...)
   for i = 1, select("#", ...) do
     if select(i, ...) ~= nil then
       options.bad_argument(first + i - 1, name, "nil expected beside the option 'sock'")
     end
   end
+  core.check()
   return opts.sock
 end
 
@@ -115,23 +128,24 @@ end
 function M.connect_socket(first, name, host, port, opts, known)
   opts = check_connect_options(first + 2, name, opts, known or CONNECT_OPTIONS)
   if opts.sock ~= nil then
-    return socket.check_connected(first + 2, name, refuse_both(first, name, opts, host, port))
+    return socket.check_connected(first + 2, name, given_sock(first, name, opts, host, port))
   end
   addresses.check_host(first, name, host)
   port = addresses.check_port(first + 1, name, port, 1)
   local what = ("connect %s:%d"):format(type(host) == "string" and host or "a list", port)
   return with_timeout(opts.timeout, what, function()
-    return eyeballs.connect(resolve_all(host, port, opts.family), opts)
+    return eyeballs.connect(resolve_all(host, port, family_of(opts)), opts)
   end)
 end
 
 --- The same to the path of a Unix socket.
 function M.connect_unix_socket(first, name, path, opts, known)
   opts = options.check(first + 1, name, opts, known or UNIX_OPTIONS)
+  options.check_timeout(first + 1, name, opts.timeout)
   M.refuse_not_yet(first + 1, name, opts, NOT_YET)
   M.check_limit(first + 1, name, opts.limit)
   if opts.sock ~= nil then
-    return socket.check_connected(first + 1, name, refuse_both(first, name, opts, path))
+    return socket.check_connected(first + 1, name, given_sock(first, name, opts, path))
   end
   addresses.check_path(first, name, path)
   return with_timeout(opts.timeout, "connect " .. path:gsub("^%z", "@"), function()

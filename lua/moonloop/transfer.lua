@@ -9,6 +9,11 @@ local sources = require "moonloop.sources"
 
 local M = {}
 
+local function is_stream(value)
+  local mt = getmetatable(value)
+  return type(mt) == "table" and mt.__index == core.stream_methods
+end
+
 -- ---- sendfile ------------------------------------------------------------------
 
 -- A Source: a descriptor, and the path that was opened or the Lua file that has it.
@@ -130,6 +135,10 @@ end
 -- `write`; see Awaiting functions
 -- @see asyncio.loop.sendfile
 function core.stream_methods:sendfile(file, offset, count)
+  if not is_stream(self) then
+    error(("%scalling 'sendfile' on bad self (Stream expected, got %s)"):format(core.caller(),
+      options.type_name(self)), 0)
+  end
   return M.send(1, "sendfile", self, file, offset, count)
 end
 
@@ -149,8 +158,7 @@ local function copy(from, to, counts, key)
 end
 
 local function check_stream(position, stream)
-  local mt = getmetatable(stream)
-  if type(mt) == "table" and mt.__index == core.stream_methods then return stream end
+  if is_stream(stream) then return stream end
   options.bad_argument(position, "relay", "Stream expected, got " .. options.type_name(stream))
 end
 
