@@ -99,6 +99,12 @@ static void remember_site(Runtime *rt, lua_State *L) { // handle
   lua_setiuservalue(L, -2, VALUE_SITE);
 }
 
+int handle_run_id(Runtime *rt) {
+  if (rt->current)
+    return rt->current->run_id;
+  return rt->handle ? rt->handle->run_id : rt->run_id;
+}
+
 Handle *handle_new(Runtime *rt, lua_State *L, int nargs) {
   if (nargs > ARGUMENTS_AT_MOST)
     luaL_error(L, "too many arguments (%d at most)", ARGUMENTS_AT_MOST);
@@ -106,9 +112,7 @@ Handle *handle_new(Runtime *rt, lua_State *L, int nargs) {
   memset(h, 0, sizeof *h);
   h->rt = rt;
   h->nargs = nargs;
-  h->run_id = rt->current  ? rt->current->run_id
-              : rt->handle ? rt->handle->run_id
-                           : rt->run_id;
+  h->run_id = handle_run_id(rt);
   h->anchor = LUA_NOREF;
   h->ready.run = run_ready;
   h->timer.fire = on_time;

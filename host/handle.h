@@ -9,6 +9,9 @@
 
 typedef struct Handle Handle;
 
+// The number of the run that the task or callback that runs belongs to.
+int handle_run_id(Runtime *rt);
+
 // Raises unless the value at `arg` can be called.
 void handle_check_callable(lua_State *L, int arg);
 

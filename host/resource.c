@@ -4,13 +4,13 @@
 // it on close; nothing here knows what they are.
 #include "resource.h"
 
-#include "task.h"
+#include "handle.h"
 #include "traceback.h"
 
 void resource_add(Runtime *rt, lua_State *L, Resource *r,
                   const ResourceKind *kind) {
   r->kind = kind;
-  r->run_id = rt->current ? rt->current->run_id : rt->run_id;
+  r->run_id = handle_run_id(rt);
   r->site_ref = LUA_NOREF;
   if (rt->debug || rt->record_sites) {
     traceback_push_caller(L);

@@ -12,6 +12,7 @@
 #include "context.h"
 #include "coroutine.h"
 #include "error.h"
+#include "handle.h"
 #include "report.h"
 #include "traceback.h"
 
@@ -337,7 +338,7 @@ static void init(Runtime *rt, Task *t, lua_State *co) {
   t->future.is_task = true;
   t->ready.run = run_ready;
   t->id = ++rt->task_id;
-  t->run_id = rt->current ? rt->current->run_id : rt->run_id;
+  t->run_id = handle_run_id(rt);
   scope_init(&t->root, t);
   t->scope = &t->root;
   t->root.co = co;

@@ -48,14 +48,19 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int revents) {
   moonloop_wake(w, side->push, s);
 }
 
+// The side stays the task's until that goes on, so that no other gets between.
+static int push_writing(lua_State *L, void *ud) {
+  Socket *s = ud;
+  s->writing.wait = NULL;
+  return s->writing.push(L, s);
+}
+
 static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
   Socket *s = io->data;
-  moonloop_wait *w = s->writing.wait;
   (void)loop, (void)revents;
   unwatch(s, io);
-  s->writing.wait = NULL;
-  if (w)
-    moonloop_wake(w, s->writing.push, s);
+  if (s->writing.wait)
+    moonloop_wake(s->writing.wait, push_writing, s);
 }
 
 // Seconds between tries.
@@ -63,11 +68,9 @@ static const double FIRST_RETRY = 0.001, LONGEST_RETRY = 0.05;
 
 static void on_retry(Runtime *rt, Timer *t) {
   Socket *s = (Socket *)((char *)t - offsetof(Socket, retry));
-  moonloop_wait *w = s->writing.wait;
   (void)rt;
-  s->writing.wait = NULL;
-  if (w)
-    moonloop_wake(w, s->writing.push, s);
+  if (s->writing.wait)
+    moonloop_wake(s->writing.wait, push_writing, s);
 }
 
 void socket_watch_init(Socket *s) {
@@ -167,6 +170,7 @@ int socket_wait_writable(lua_State *L, Socket *s, const char *what,
                          moonloop_push_fn push) {
   SocketWait *side = &s->writing;
   moonloop_wait *w = wait_begin_io(s->rt, L, abort_write, s, describe_write);
+  w->flags |= WAIT_TELLS;
   watch(L, s, &side->io);
   side->wait = w;
   side->what = what;
@@ -182,6 +186,7 @@ int socket_wait_retry(lua_State *L, Socket *s, const char *what,
   moonloop_wait *w = wait_begin_io(s->rt, L, abort_write, s, describe_write);
   side->what = what;
   side->push = push;
+  w->flags |= WAIT_TELLS;
   timer_start(s->rt, L, &s->retry, clock_now(s->rt) + delay);
   side->wait = w;
   return moonloop_await(L, w);
@@ -193,7 +198,8 @@ int socket_wait_retry(lua_State *L, Socket *s, const char *what,
 static bool is_transient(int err) {
   return err == EINTR || err == ECONNABORTED || err == EPROTO ||
          err == ENETDOWN || err == ENOPROTOOPT || err == EHOSTDOWN ||
-         err == EHOSTUNREACH || err == ENETUNREACH;
+         err == EHOSTUNREACH || err == ENETUNREACH || err == EPERM ||
+         err == ENONET;
 }
 
 // Takes one connection. False when there is none (an error counts as one).

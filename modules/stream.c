@@ -173,9 +173,14 @@ static int l_close_variable(lua_State *L) { // stream error
     stream_abort(s);
     return 0;
   }
+  Task *t = s->rt->current;
+  if (t && !scope_is_quiet(t->scope)) { // cancelled already
+    stream_abort(s);
+    return 0;
+  }
   stream_begin_close(s);
   lua_settop(L, 1);
-  if ((s->flags & STREAM_CLOSED) || !s->rt->current)
+  if ((s->flags & STREAM_CLOSED) || !t)
     return 0;
   return wait_closed(L, s, abort_flush);
 }

@@ -41,8 +41,8 @@ enum {
   STREAM_WRITE_ONLY = 256, // the other
   STREAM_FILE = 512,       // never blocks: a regular file, /dev/null
   STREAM_BLOCKING = 1024,  // shared and blocking: looked at before each call
-  STREAM_BORROWED = 2048,  // the descriptor's number is somebody else's
-  STREAM_STANDARD = 4096,  // stands for descriptor 0, 1 or 2
+  STREAM_BORROWED = 2048,  // stands for what others use: `original`
+  STREAM_STANDARD = 4096,  // is `moonloop.stdin` or the like
   STREAM_DROPPED = 8192    // closed by nobody's wish: a standard one stays
 };
 
@@ -91,7 +91,7 @@ struct Stream {
   uint16_t flags;
   int16_t read_error; // errno values; once set, for good
   int16_t write_error;
-  int8_t standard; // the descriptor that a standard stream stands for
+  int original; // the descriptor that it stands for, which others use; or -1
 };
 
 #define STREAM_CLASS "moonloop.Stream"

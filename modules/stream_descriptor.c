@@ -49,21 +49,27 @@ luaL_Stream **stream_file_of(Stream *s) {
   return s->push ? push_file(s) : (luaL_Stream **)(s + 1);
 }
 
+// Its number may be anybody's then; a description of our own stays ours.
 static bool has_lost_file(const Stream *s) {
-  luaL_Stream *file =
-      s->flags & STREAM_BORROWED ? *stream_file_of((Stream *)s) : NULL;
+  luaL_Stream *file = NULL;
+  if ((s->flags & STREAM_BORROWED) && !(s->flags & STREAM_STANDARD))
+    file = *stream_file_of((Stream *)s);
   return file && !file->closef;
 }
 
+static bool has_lost_descriptor(const Stream *s) {
+  return s->fd == s->original && has_lost_file(s);
+}
+
 bool stream_is_alive(const Stream *s) {
-  return !has_lost_file(s) && fcntl(s->fd, F_GETFD) >= 0;
+  return !has_lost_descriptor(s) && fcntl(s->fd, F_GETFD) >= 0;
 }
 
 // ---- reading and writing ---------------------------------------------------
 
 // Whether a call on a shared descriptor would not block; else errno is EAGAIN.
 static bool is_ready(const Stream *s, short events) {
-  if (has_lost_file(s)) {
+  if (has_lost_descriptor(s)) {
     errno = EBADF;
     return false;
   }
@@ -122,23 +128,20 @@ static int replace_by_null(int fd) {
 }
 
 void stream_close_descriptor(Stream *s) {
-  if (has_lost_file(s))
-    return; // the number is not ours any more
-  if ((s->flags & STREAM_STANDARD) && s->fd != s->standard)
+  if (s->fd != s->original)
     close(s->fd);
-  if (!(s->flags & (STREAM_STANDARD | STREAM_BORROWED)))
-    close(s->fd);
-  else if (!(s->flags & STREAM_STANDARD))
-    replace_by_null(s->fd);
-  else if (!(s->flags & STREAM_DROPPED))
-    replace_by_null(s->standard);
+  if (s->original < 0 || has_lost_file(s))
+    return;
+  bool stays = (s->flags & STREAM_STANDARD) && (s->flags & STREAM_DROPPED);
+  if (!stays)
+    replace_by_null(s->original);
 }
 
 // The reader of a pipe learns of the end when nobody can write any more.
 static int pipe_shut_write(Stream *s) {
-  if ((s->flags & STREAM_STANDARD) && replace_by_null(s->standard) < 0)
+  if (s->original >= 0 && !has_lost_file(s) && replace_by_null(s->original) < 0)
     return -1;
-  return s->fd == s->standard ? 0 : replace_by_null(s->fd);
+  return s->fd == s->original ? 0 : replace_by_null(s->fd);
 }
 
 static int file_shut_write(Stream *s) {

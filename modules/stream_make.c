@@ -32,7 +32,7 @@ Stream *stream_new(Runtime *rt, lua_State *L, size_t extra, int values) {
   memset(s, 0, sizeof *s + extra);
   s->rt = rt;
   s->transport = &stream_tcp;
-  s->fd = s->standard = -1;
+  s->fd = s->original = -1;
   s->anchor = LUA_NOREF;
   s->flags = STREAM_CLOSED; // until it has something to close
   s->limit = DEFAULT_LIMIT;
@@ -143,7 +143,7 @@ static void own_descriptor(lua_State *L, Stream *s, int fd, unsigned flags) {
     set_label(L, s, text);
   int status = fcntl(fd, F_GETFL);
   if (transport != &stream_file && !(status & O_NONBLOCK) &&
-      !(flags & STREAM_STANDARD))
+      !(flags & STREAM_BORROWED))
     fcntl(fd, F_SETFL, status | O_NONBLOCK);
   if (transport == &stream_unix)
     own_socket(L, s, fd);
@@ -152,6 +152,34 @@ static void own_descriptor(lua_State *L, Stream *s, int fd, unsigned flags) {
   if (transport == &stream_file)
     flags |= STREAM_FILE | STREAM_MORE;
   s->flags |= (uint16_t)flags;
+}
+
+// A description of our own of what `fd` is open on, or -1.
+static int reopen(int fd, const Transport *transport) {
+  char path[32];
+  unsigned number;
+  if (transport != &stream_pipe && transport != &stream_tty)
+    return -1;
+  if (ioctl(fd, TIOCGPTN, &number) == 0)
+    return -1; // a master: opening it would make another one
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int access = fcntl(fd, F_GETFL) & O_ACCMODE;
+  return open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+// The same with a descriptor that others go on using, and must not find
+// non-blocking.
+static void own_shared(lua_State *L, Stream *s, int fd, unsigned flags) {
+  const Transport *transport = kind_of(fd);
+  int own = transport ? reopen(fd, transport) : -1;
+  if (own < 0 && (transport == &stream_pipe || transport == &stream_tty ||
+                  transport == &stream_device))
+    flags |= STREAM_BLOCKING;
+  // Of a FIFO opened when its writers had gone, epoll does not tell the end.
+  if (own >= 0 && (flags & STREAM_READ_ONLY) && transport == &stream_pipe)
+    flags |= STREAM_FILE | STREAM_MORE;
+  s->original = fd;
+  own_descriptor(L, s, own >= 0 ? own : fd, flags | STREAM_BORROWED);
 }
 
 // The descriptor of a Lua file, an object with fileno(), or an integer. `owned`
@@ -194,8 +222,11 @@ void stream_own_any(lua_State *L, Stream *s, int arg, int direction) {
   bool owned;
   int fd = check_descriptor(L, arg, &owned);
   unsigned flags = check_direction(L, direction);
-  own_descriptor(L, s, fd, flags | (owned ? 0 : STREAM_BORROWED));
   *stream_file_of(s) = luaL_testudata(L, arg, LUA_FILEHANDLE);
+  if (owned && fd > STDERR_FILENO)
+    own_descriptor(L, s, fd, flags);
+  else
+    own_shared(L, s, fd, flags);
   if (!(flags & STREAM_WRITE_ONLY))
     take_over_buffer(L, s, arg);
 }
@@ -212,19 +243,6 @@ static int l_pipe_stream(lua_State *L) { // fd or file, direction, [limit]
 
 // ---- standard streams ------------------------------------------------------
 
-// A description of our own of what `fd` is open on, or -1.
-static int reopen(int fd, const Transport *transport) {
-  char path[32];
-  unsigned number;
-  if (transport != &stream_pipe && transport != &stream_tty)
-    return -1;
-  if (ioctl(fd, TIOCGPTN, &number) == 0)
-    return -1; // a master: opening it would make another one
-  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  int access = fcntl(fd, F_GETFL) & O_ACCMODE;
-  return open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
 // Makes the Stream that stands for descriptor 0, 1 or 2. -> stream
 static int l_standard_stream(lua_State *L) { // descriptor [limit]
   static const char *const names[] = {"stdin", "stdout", "stderr"};
@@ -232,17 +250,8 @@ static int l_standard_stream(lua_State *L) { // descriptor [limit]
   luaL_argcheck(L, fd >= 0 && fd <= 2, 1, "no standard descriptor");
   Stream *s = new_stream(L, 2, 0);
   set_label(L, s, names[fd]);
-  const Transport *transport = kind_of(fd);
-  int own = transport ? reopen(fd, transport) : -1;
   unsigned flags = fd == 0 ? STREAM_READ_ONLY : STREAM_WRITE_ONLY;
-  if (own < 0 && (transport == &stream_pipe || transport == &stream_tty ||
-                  transport == &stream_device))
-    flags |= STREAM_BLOCKING;
-  // Of a FIFO opened when its writers had gone, epoll does not tell the end.
-  if (own >= 0 && fd == 0 && transport == &stream_pipe)
-    flags |= STREAM_FILE | STREAM_MORE;
-  s->standard = (int8_t)fd;
-  own_descriptor(L, s, own >= 0 ? own : fd, flags | STREAM_STANDARD);
+  own_shared(L, s, fd, flags | STREAM_STANDARD);
   s->resource.run_id = RESOURCE_OF_NO_RUN;
   return 1;
 }

@@ -118,9 +118,18 @@ static int held_main(lua_State *L) { // stream size
 static int eof_main(lua_State *L) { // stream size
   Stream *s = push_self(L);
   call(L, s, 3, "eof_received", 0);
-  if (!s->push->answer || (s->flags & STREAM_READ_ONLY))
+  if (s->push->answer && !(s->flags & STREAM_READ_ONLY))
+    return 0;
+  if (s->writer && s->writer->pen_taken)
+    s->push->closes_later = true;
+  else
     stream_begin_close(s);
   return 0;
+}
+
+void push_after_file(Stream *s) {
+  if (s->push->closes_later)
+    stream_begin_close(s);
 }
 
 // Something stirs on a descriptor that is only written to: the other end is

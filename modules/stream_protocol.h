@@ -19,9 +19,10 @@ struct Push { // lies behind the Stream, in the same userdata
   bool made; // connection_made was called
   bool reading_paused;
   bool writing_paused;
-  bool closed_here; // by the program, who knows better than to write on
-  bool over;        // connection_lost was or will be called
-  bool answer;      // what the last function gave
+  bool closes_later; // the peer has ended, but a file is still being sent
+  bool closed_here;  // by the program, who knows better than to write on
+  bool over;         // connection_lost was or will be called
+  bool answer;       // what the last function gave
 };
 
 enum { // user values
@@ -63,6 +64,9 @@ Stream *push_new(lua_State *L);
 
 // The loop holds it from here on. transport -> transport
 void push_hold(lua_State *L, Stream *s);
+
+// A file has been sent: what waited for that.
+void push_after_file(Stream *s);
 
 void push_water_marks(const Stream *s, size_t *high, size_t *low);
 

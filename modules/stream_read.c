@@ -77,6 +77,8 @@ static void end_reading(Stream *s, int err) {
   else
     s->flags |= STREAM_EOF;
   stream_unwatch(s);
+  if (err == ECONNRESET) // nothing will be sent any more either
+    stream_stop_writers(s);
 }
 
 ssize_t stream_receive(Stream *s) {
@@ -181,7 +183,9 @@ static Stream *check_readable(lua_State *L) {
 // ever, should it all be there.
 static void receive_more(Stream *s) {
   for (int i = 0; i < PIECES_AT_ONCE; i++) {
-    if (!(s->flags & STREAM_MORE) || stream_is_answerable(s))
+    bool enough = s->read.mode == READ_PEEK ? stream_held(s) >= s->read.want
+                                            : stream_is_answerable(s);
+    if (!(s->flags & STREAM_MORE) || enough)
       return;
     ssize_t n = stream_receive(s);
     if (n <= 0)

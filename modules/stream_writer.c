@@ -166,7 +166,7 @@ void writer_fail(Stream *s, int err) {
 ssize_t writer_send(Stream *s, const struct iovec *pieces, int count) {
   ssize_t n;
   // What C's own functions have written comes before.
-  if (s->standard == STDOUT_FILENO && __fpending(stdout) > 0)
+  if (s->original == STDOUT_FILENO && __fpending(stdout) > 0)
     fflush(stdout);
   do
     n = s->transport->send(s, pieces, count);
@@ -309,6 +309,8 @@ void writer_drop_pen(Stream *s) {
   if (w->unsent > 0 || s->push) { // a protocol is told from the loop
     if (!writer_watch(w))
       ev_feed_event(s->rt->loop, &w->io, EV_WRITE);
+    if (s->push)
+      push_after_file(s);
     return;
   }
   wake_all(&w->drainers, s);

@@ -18,8 +18,9 @@ local listener_mt = { __index = Listener }
 
 --- Stops listening. The file of a Unix socket goes if it is still its own.
 function Listener:close()
-  self.socket:close()
+  -- First the file: as long as the socket is open no other has its inode.
   if self.path and core.socket_file(self.path) == self.file then os.remove(self.path) end
+  self.socket:close()
   self.path = nil
 end
 

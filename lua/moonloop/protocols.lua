@@ -3,7 +3,6 @@
 -- protocol together. The Transport itself is C.
 
 local core = require "moonloop.core"
-local blocks = require "moonloop.blocks"
 local options = require "moonloop.options"
 local server = require "moonloop.server"
 local servers = require "moonloop.servers"
@@ -169,11 +168,6 @@ function M.sendfile(_, transport, file, offset, count)
   if type(mt) ~= "table" or mt.__index ~= core.transport_methods then
     options.bad_argument(1, "sendfile", "Transport expected, got " .. options.type_name(transport))
   end
-  local was_reading = transport:is_reading()
-  transport:pause_reading() -- the peer's end of file is not to cut the file short
-  local _ <close> = blocks.on_leaving(function()
-    if was_reading then transport:resume_reading() end
-  end)
   return transfer.send(2, "sendfile", transport, file, offset, count)
 end
 

@@ -154,6 +154,21 @@ local function report_stuck(task)
   })
 end
 
+-- Runs the loop for the reaper until it is done or the time is over.
+local function drive_reaper(reaper, timeout)
+  local timer = core.call_later(nil, timeout, core.stop)
+  local outcome = core.run_until(reaper)
+  timer:cancel()
+  return outcome == "done"
+end
+
+-- Callbacks of what was closed are called: protocols are told.
+local function let_turn()
+  local task = core.task_new("shutdown", nil, false, core.sleep, 0)
+  core.set_run(task, -1)
+  if not drive_reaper(task, 1) then core.close_task(task) end
+end
+
 local function close_stuck(first, last, reaper)
   for _, stream in ipairs(core.unfinished_streams(first, last)) do report_unsent(stream) end
   for _, task in ipairs(unfinished(first, last, reaper)) do
@@ -164,21 +179,7 @@ local function close_stuck(first, last, reaper)
   for _, closer in ipairs(closers) do
     for _, thing in ipairs(closer.list(first, last)) do closer.abort(thing) end
   end
-end
-
--- Runs the loop for the reaper until it is done or the time is over.
-local function drive_reaper(reaper, timeout)
-  local timer = core.call_later(nil, timeout, core.stop)
-  local outcome = core.run_until(reaper)
-  timer:cancel()
-  return outcome == "done"
-end
-
--- Protocols are told of what has ended.
-local function let_turn(timeout)
-  local task = core.task_new("shutdown", nil, false, core.sleep, 0)
-  core.set_run(task, -1)
-  if not drive_reaper(task, timeout) then core.close_task(task) end
+  let_turn()
 end
 
 -- What was written to the standard streams goes out, however long a reader takes: as
@@ -214,7 +215,7 @@ local function wind_up(first, last, timeout)
     if not drive_reaper(reaper, timeout) then close_stuck(first, last, reaper) end
   end
   core.drop_handles(first, last)
-  if core.abort_resources(first, last) > 0 then let_turn(timeout) end
+  if core.abort_resources(first, last) > 0 then let_turn() end
   core.report_untaken(first, last)
 end
 

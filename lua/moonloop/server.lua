@@ -58,14 +58,8 @@ end
 
 -- ---- accepting -----------------------------------------------------------------
 
-local EXHAUSTED = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
-
-local function is_exhausted(err)
-  return err == "not enough memory" or core.is_error(err, "OSError") and EXHAUSTED[err.code]
-end
-
--- Out of descriptors: said once, tried again when some may be free.
-local function wait_for_descriptors(self, err)
+-- Out of descriptors, say: said once, tried again when some may be free.
+local function pause(self, err)
   if not self.exhausted then
     self.exhausted = true
     core.call_exception_handler(nil, {
@@ -108,12 +102,10 @@ local function accept_one(self, socket)
   local ok, err = core.pcall(accept_and_serve, self, socket)
   if ok then
     self.exhausted = false
-  elseif is_exhausted(err) then
-    wait_for_descriptors(self, err)
   elseif self.closed then
     return false
   else
-    error(err, 0)
+    pause(self, err)
   end
   return true
 end
@@ -134,7 +126,7 @@ function M.new(list, kind, opts)
   local self = setmetatable({
     listeners = list, acceptors = {}, members = {}, count = 0, serve = kind.serve,
     cancel = kind.cancel, max_connections = opts.max_connections, ended = core.Future(),
-    closed = false,
+    closed = false, dismissed = setmetatable({}, { __mode = "k" }),
   }, server_mt)
   open[self] = run.number()
   return self
@@ -161,6 +153,7 @@ function Server:start_serving()
   self.serving = true
   for i, listener in ipairs(self.listeners) do
     local task = core.task_new("accept", nil, false, accept_all, self, listener.socket)
+    core.set_run(task, open[self]) -- whoever calls this
     self.acceptors[i] = core.set_internal(task)
   end
 end
@@ -221,7 +214,10 @@ end
 -- @see asyncio.Server.close_clients
 function Server:close_clients()
   check_server(self, "close_clients")
-  for _, connection in pairs(self.members) do connection:close() end
+  for key, connection in pairs(self.members) do
+    self.dismissed[key] = true
+    connection:close()
+  end
 end
 
 --- Aborts every connection: what is queued is dropped.
@@ -229,7 +225,10 @@ end
 -- @see asyncio.Server.abort_clients
 function Server:abort_clients()
   check_server(self, "abort_clients")
-  for _, connection in pairs(self.members) do connection:abort() end
+  for key, connection in pairs(self.members) do
+    self.dismissed[key] = true
+    connection:abort()
+  end
 end
 
 -- Whether every connection ends within so many seconds.

@@ -55,7 +55,9 @@ local function on_handler_end(self, task)
     stream:abort()
   else
     local ok, err = pcall(task.result, task)
-    if not ok then report(task, stream, err) end
+    -- That the server has closed it is no fault of the handler's.
+    local dismissed = self.dismissed[task] and core.is_error(err, "InvalidStateError")
+    if not ok and not dismissed then report(task, stream, err) end
     stream:close()
   end
   if stream:fileno() < 0 then return server.forget(self, task) end

@@ -7,8 +7,9 @@ local options = require "moonloop.options"
 
 local M = {}
 
-local function method_of(source)
-  return options.is_callable(source.fileno) or options.is_callable(source.getfd)
+local function check_number(position, name, fd, source)
+  if math.type(fd) == "integer" and fd >= 0 and fd <= 0x7fffffff then return source end
+  options.bad_argument(position, name, ("%s is not a descriptor"):format(tostring(fd)))
 end
 
 --- Raises unless `source` is, or has, a descriptor.
@@ -16,17 +17,14 @@ function M.check(position, name, source)
   local kind = io.type(source)
   if kind == "closed file" then options.bad_argument(position, name, "a closed file") end
   if kind then return source end
-  if math.type(source) == "integer" then
-    if source >= 0 and source <= 0x7fffffff then return source end
-    options.bad_argument(position, name, ("%d is not a descriptor"):format(source))
-  end
-  local has_one = (type(source) == "table" or type(source) == "userdata")
-    and select(2, pcall(method_of, source))
-  if has_one ~= true then
+  if math.type(source) == "integer" then return check_number(position, name, source, source) end
+  local is_object = type(source) == "table" or type(source) == "userdata"
+  local ok, fd = pcall(M.descriptor, is_object and source or nil)
+  if not ok then
     options.bad_argument(position, name,
       "descriptor or file expected, got " .. options.type_name(source))
   end
-  return source
+  return check_number(position, name, fd, source)
 end
 
 --- Gives the descriptor of what was checked.
