@@ -121,13 +121,10 @@ end
 local function connect_pipe(name, factory, source, direction)
   options.check_callable(1, name, factory)
   sources.check(2, name, source)
-  local ok, transport, protocol = pcall(function()
-    local made = make_in_task(factory)
-    return core.pipe_transport(source, made, direction), made
-  end)
-  if ok then return begin(transport, protocol) end
+  local ok, protocol = pcall(make_in_task, factory)
+  if ok then return begin(core.pipe_transport(source, protocol, direction), protocol) end
   if math.type(source) and core.is_open_descriptor(source) then core.close_descriptor(source) end
-  error(transport, 0)
+  error(protocol, 0)
 end
 
 --- Has a protocol called for what a pipe brings. Awaits.
@@ -189,9 +186,14 @@ function kind.serve(self, connection)
     return
   end
   local transport = core.transport(connection, protocol)
-  server.add(self, transport, transport)
-  core.set_owner(transport, self.on_lost)
-  core.call_soon(nil, core.connection_made, transport)
+  local added, err = pcall(function()
+    server.add(self, transport, transport)
+    core.set_owner(transport, self.on_lost)
+    core.call_soon(nil, core.connection_made, transport)
+  end)
+  if added then return end
+  transport:abort()
+  return err
 end
 
 function kind.cancel(transport) transport:close() end

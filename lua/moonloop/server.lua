@@ -82,9 +82,8 @@ end
 
 local function serve(self, connection, close)
   local ok, err = pcall(self.serve, self, connection)
-  if ok then return end
-  close(connection)
-  error(err, 0)
+  if not ok then close(connection) end
+  if err ~= nil then error(err, 0) end
 end
 
 -- Accepting pauses at the bound. Another listener's connection may have filled it
@@ -105,7 +104,7 @@ local function accept_one(self, socket)
   elseif self.closed then
     return false
   else
-    pause(self, err)
+    core.pcall(pause, self, err) -- where memory is out that fails too
   end
   return true
 end
@@ -119,8 +118,8 @@ end
 
 --- Makes a Server.
 -- @param list listening sockets: Listeners
--- @param kind table: `serve(self, descriptor or Socket)` adds a connection or raises,
--- leaving the descriptor open; `cancel(key, connection)` asks one to end
+-- @param kind table: `serve(self, descriptor or Socket)` adds a connection, or raises,
+-- leaving the descriptor open, or gives an error, having closed it; `cancel(key, connection)` asks one to end
 -- @param opts table: `max_connections`, `start_serving`
 function M.new(list, kind, opts)
   local self = setmetatable({

@@ -71,7 +71,11 @@ local kind = {}
 
 function kind.serve(self, connection)
   local stream = core.stream(connection, self.limit)
-  local task = core.task_new(nil, nil, false, self.handler, stream, stream)
+  local ok, task = pcall(core.task_new, nil, nil, false, self.handler, stream, stream)
+  if not ok then
+    stream:abort()
+    return task
+  end
   server.add(self, task, stream)
   core.watch(task, self.on_end)
 end
