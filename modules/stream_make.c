@@ -133,14 +133,19 @@ static const Transport *kind_of(int fd) {
   return is_pollable(fd) ? &stream_device : &stream_file;
 }
 
-static void own_descriptor(lua_State *L, Stream *s, int fd, unsigned flags) {
+static void label_descriptor(lua_State *L, Stream *s, int fd) {
   char text[32];
-  const Transport *transport = kind_of(fd);
   snprintf(text, sizeof text, "descriptor %d", fd);
-  if (!transport)
-    error_raise_errno(L, errno, "open", text);
+  set_label(L, s, text);
+}
+
+static void own_descriptor(lua_State *L, Stream *s, int fd, unsigned flags) {
+  const Transport *transport = kind_of(fd);
+  int err = errno;
   if (!s->label && transport != &stream_unix)
-    set_label(L, s, text);
+    label_descriptor(L, s, fd);
+  if (!transport)
+    error_raise_errno(L, err, "open", s->label);
   int status = fcntl(fd, F_GETFL);
   if (transport != &stream_file && !(status & O_NONBLOCK) &&
       !(flags & STREAM_BORROWED))
@@ -179,6 +184,8 @@ static void own_shared(lua_State *L, Stream *s, int fd, unsigned flags) {
   if (own >= 0 && (flags & STREAM_READ_ONLY) && transport == &stream_pipe)
     flags |= STREAM_FILE | STREAM_MORE;
   s->original = fd;
+  if (!s->label && transport != &stream_unix)
+    label_descriptor(L, s, fd);
   own_descriptor(L, s, own >= 0 ? own : fd, flags | STREAM_BORROWED);
 }
 

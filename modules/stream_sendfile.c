@@ -56,6 +56,11 @@ static void describe_pen(Runtime *rt, moonloop_wait *w, char *text,
 static int wait_with_pen(lua_State *L, Stream *s, bool sends,
                          moonloop_push_fn push) {
   Writer *w = s->writer;
+  if (!stream_is_alive(s)) {
+    if (!sends)
+      writer_drop_pen(s);
+    return stream_raise(L, s, EBADF, "write");
+  }
   moonloop_wait *wait =
       wait_begin_io(s->rt, L, sends ? abort_pen : abort_flush, s, describe_pen);
   if (!sends)
@@ -188,7 +193,7 @@ static int raise_sending(lua_State *L, Stream *s, int err) {
 static bool takes_files(const Stream *s) {
   const Transport *t = s->transport;
   return (t == &stream_tcp || t == &stream_unix || t == &stream_pipe) &&
-         !(s->flags & (STREAM_BLOCKING | STREAM_STANDARD));
+         !(s->flags & (STREAM_BLOCKING | STREAM_BORROWED));
 }
 
 // Errors of the connection. What else sendfile(2) says may be the file's fault:

@@ -119,7 +119,8 @@ end
 --- Makes a Server.
 -- @param list listening sockets: Listeners
 -- @param kind table: `serve(self, descriptor or Socket)` adds a connection, or raises,
--- leaving the descriptor open, or gives an error, having closed it; `cancel(key, connection)` asks one to end
+-- leaving the descriptor open, or gives an error, having closed it;
+-- `cancel(key, connection)` asks one to end
 -- @param opts table: `max_connections`, `start_serving`
 function M.new(list, kind, opts)
   local self = setmetatable({
