@@ -86,13 +86,23 @@ local function report_unsent(stream)
   })
 end
 
--- Gives up after `limit` seconds, where that is given.
-local function flush_all(streams, limit)
-  local scope = core.cancel_scope(limit and core.time() + limit)
-  local in_time = scope:run(function()
-    for _, stream in ipairs(streams) do core.pcall(core.stream_wait_closed, stream) end
-  end)
-  if in_time then return end
+-- Calls `fn(closer, thing)` for all that has to be ended in good order. Returns
+-- whether there was something.
+local function each_to_close(first, last, fn)
+  local found = false
+  for _, closer in ipairs(closers) do
+    for _, thing in ipairs(closer.list(first, last)) do
+      found = true
+      fn(closer, thing)
+    end
+  end
+  return found
+end
+
+local function close(closer, thing) core.pcall(closer.close, thing) end
+local function abort(closer, thing) closer.abort(thing) end
+
+local function abort_unsent(streams)
   for _, stream in ipairs(streams) do
     if stream:fileno() >= 0 then
       report_unsent(stream)
@@ -108,20 +118,21 @@ local function cancel_and_join(list)
   for _, task in ipairs(list) do core.join(task) end
 end
 
--- Whether there was something to do.
+-- Gives up after `limit` seconds, where that is given. Returns whether there was
+-- something to do.
 local function finish_open(first, last, limit)
   core.close_idle_streams(first, last)
   local streams = core.unfinished_streams(first, last)
   local found = #streams > 0
   for _, stream in ipairs(streams) do begin_to_close(stream) end
-  flush_all(streams, limit)
-  for _, closer in ipairs(closers) do
-    for _, thing in ipairs(closer.list(first, last)) do
-      found = true
-      core.pcall(closer.close, thing)
-    end
-  end
-  return found
+  local in_time = core.cancel_scope(limit and core.time() + limit):run(function()
+    for _, stream in ipairs(streams) do core.pcall(core.stream_wait_closed, stream) end
+    found = each_to_close(first, last, close) or found
+  end)
+  if in_time then return found end
+  abort_unsent(streams)
+  each_to_close(first, last, abort)
+  return true
 end
 
 -- Cancels and awaits, again for what that leaves behind, until nothing is left.
@@ -135,13 +146,8 @@ local function cancel_all(first, last, reaper, limit)
   end
 end
 
--- Whether something is open that has to be ended in good order.
 local function is_something_open(first, last)
-  if #core.unfinished_streams(first, last) > 0 then return true end
-  for _, closer in ipairs(closers) do
-    if #closer.list(first, last) > 0 then return true end
-  end
-  return false
+  return #core.unfinished_streams(first, last) > 0 or each_to_close(first, last, function() end)
 end
 
 local function report_stuck(task)
@@ -176,9 +182,7 @@ local function close_stuck(first, last, reaper)
     core.close_task(task)
   end
   core.close_task(reaper)
-  for _, closer in ipairs(closers) do
-    for _, thing in ipairs(closer.list(first, last)) do closer.abort(thing) end
-  end
+  each_to_close(first, last, abort)
   let_turn()
 end
 
