@@ -89,7 +89,9 @@ end
 -- @see asyncio.loop.create_connection
 function M.create_connection(_, factory, host, port, opts)
   options.check_callable(1, "create_connection", factory)
-  return begin_with(streams.connect_socket(2, "create_connection", host, port, opts), factory)
+  local connected = streams.connect_socket(2, "create_connection", host, port, opts)
+  local transport, protocol = begin_with(connected, factory)
+  return transport, protocol
 end
 
 --- Connects to a Unix socket and has a protocol called. Awaits.
@@ -102,7 +104,9 @@ end
 -- @see asyncio.loop.create_unix_connection
 function M.create_unix_connection(_, factory, path, opts)
   options.check_callable(1, "create_unix_connection", factory)
-  return begin_with(streams.connect_unix_socket(2, "create_unix_connection", path, opts), factory)
+  local connected = streams.connect_unix_socket(2, "create_unix_connection", path, opts)
+  local transport, protocol = begin_with(connected, factory)
+  return transport, protocol
 end
 
 --- Has a protocol called for a connection that was accepted elsewhere. Awaits.
@@ -165,7 +169,7 @@ function M.sendfile(_, transport, file, offset, count)
   if type(mt) ~= "table" or mt.__index ~= core.transport_methods then
     options.bad_argument(1, "sendfile", "Transport expected, got " .. options.type_name(transport))
   end
-  return transfer.send(2, "sendfile", transport, file, offset, count)
+  return (transfer.send(2, "sendfile", transport, file, offset, count))
 end
 
 -- ---- servers -------------------------------------------------------------------
@@ -218,7 +222,7 @@ end
 -- @see asyncio.loop.create_server
 function M.create_server(_, factory, host, port, opts)
   options.check_callable(1, "create_server", factory)
-  return start(factory, servers.listen("create_server", host, port, opts, SERVER_OPTIONS))
+  return (start(factory, servers.listen("create_server", host, port, opts, SERVER_OPTIONS)))
 end
 
 --- Listens on a Unix socket and has a protocol called for each connection. Awaits.
@@ -231,8 +235,8 @@ end
 -- @see asyncio.loop.create_unix_server
 function M.create_unix_server(_, factory, path, opts)
   options.check_callable(1, "create_unix_server", factory)
-  return start(factory, servers.listen_unix("create_unix_server", path, opts,
-    UNIX_SERVER_OPTIONS))
+  return (start(factory, servers.listen_unix("create_unix_server", path, opts,
+    UNIX_SERVER_OPTIONS)))
 end
 
 return M

@@ -152,7 +152,7 @@ end
 -- @see asyncio.start_server
 function M.start_server(handler, host, port, opts)
   options.check_callable(1, "start_server", handler)
-  return start(handler, M.listen("start_server", host, port, opts, OPTIONS))
+  return (start(handler, M.listen("start_server", host, port, opts, OPTIONS)))
 end
 
 --- Listens on a Unix socket; else as `start_server`. Awaits. A file that stands at
@@ -168,7 +168,7 @@ end
 -- @see asyncio.start_unix_server
 function M.start_unix_server(handler, path, opts)
   options.check_callable(1, "start_unix_server", handler)
-  return start(handler, M.listen_unix("start_unix_server", path, opts, UNIX_OPTIONS))
+  return (start(handler, M.listen_unix("start_unix_server", path, opts, UNIX_OPTIONS)))
 end
 
 return M

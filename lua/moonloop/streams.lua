@@ -180,7 +180,7 @@ end
 -- functions
 -- @see asyncio.open_connection
 function M.connect(host, port, opts)
-  return connect("connect", host, port, opts)
+  return (connect("connect", host, port, opts)) -- no tail call: tracebacks name it
 end
 
 --- Connects as `connect` does and gives the Stream twice: as reader and as writer.
@@ -201,7 +201,7 @@ end
 -- OSError; TimeoutError; see Awaiting functions
 -- @see asyncio.open_unix_connection
 function M.connect_unix(path, opts)
-  return connect_unix("connect_unix", path, opts)
+  return (connect_unix("connect_unix", path, opts))
 end
 
 --- Connects as `connect_unix` does and gives the Stream twice. Awaits.
@@ -240,7 +240,7 @@ end
 -- @see asyncio.loop.connect_read_pipe
 function M.connect_read_pipe(source, opts)
   sources.check(1, "connect_read_pipe", source)
-  return core.pipe_stream(source, "read", limit_of(2, "connect_read_pipe", opts))
+  return (core.pipe_stream(source, "read", limit_of(2, "connect_read_pipe", opts)))
 end
 
 --- Makes a Stream that writes to a pipe, or whatever the descriptor is; else as
@@ -252,7 +252,7 @@ end
 -- @see asyncio.loop.connect_write_pipe
 function M.connect_write_pipe(source, opts)
   sources.check(1, "connect_write_pipe", source)
-  return core.pipe_stream(source, "write", limit_of(2, "connect_write_pipe", opts))
+  return (core.pipe_stream(source, "write", limit_of(2, "connect_write_pipe", opts)))
 end
 
 --- Opens a pseudo-terminal. The master reads end of file once nobody has the slave

@@ -139,7 +139,7 @@ function core.stream_methods:sendfile(file, offset, count)
     error(("%scalling 'sendfile' on bad self (Stream expected, got %s)"):format(core.caller(),
       options.type_name(self)), 0)
   end
-  return M.send(1, "sendfile", self, file, offset, count)
+  return (M.send(1, "sendfile", self, file, offset, count))
 end
 
 -- ---- relay ---------------------------------------------------------------------
