@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What: a client for the chat server, and for any other server that talks in lines.
 -- Why: the keyboard and the network are two Streams; whichever has something is served, and
---      neither waits for the other. The end of one ends the program.
+--      neither waits for the other. When the server closes, the program ends; when the keyboard
+--      ends (Ctrl-D), what is still to come is shown first.
 -- Usage: moonloop examples/chat_client.lua [HOST [PORT]]     (127.0.0.1 8008)
 local moonloop = require "moonloop"
 
@@ -11,7 +12,7 @@ local function speak()
   for line in moonloop.stdin:lines() do
     stream:write(line, "\n")
   end
-  stream:write_eof() -- what is still to come is read
+  stream:write_eof() -- our side only: the loop below goes on
 end
 
 local keyboard <close> = moonloop.TaskGroup()

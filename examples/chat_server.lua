@@ -16,10 +16,12 @@ local GRACE = 2 -- seconds for the last words at the end
 
 local members = {} -- name to stream
 
--- Whoever is so far behind that there is no room for a line is dropped.
+-- Whoever is so far behind that there is no room for a line is dropped. One whose connection is
+-- lost is as well: try_write raises then, and that is not to end whoever speaks.
 local function send(stream, line)
-  if not stream:is_closing() and not stream:try_write(line) then
-    stream:abort()
+  local ok, sent = pcall(stream.try_write, stream, line)
+  if not (ok and sent) then
+    stream:abort() -- its handler finds it closed
   end
 end
 
@@ -109,7 +111,7 @@ local _ <close> = moonloop.defer(function()
   members = {}
   for _, stream in pairs(all) do
     send(stream, "* the server ends, goodbye\n")
-    moonloop.pcall(stream.write_eof, stream) -- some may be lost already
+    pcall(stream.write_eof, stream) -- some may be lost already
   end
   local ended, cancelled, aborted = server:shutdown { grace = GRACE }
   print(("%d left, %d had to"):format(ended, cancelled + aborted))

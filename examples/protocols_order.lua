@@ -36,7 +36,7 @@ function Careful:connection_lost(err)
   self.ended:set_result()
 end
 
-local function talk(last)
+local function talk(finish)
   local made = moonloop.Future()
   local server <close> = loop:create_server(function()
     local protocol = Careful:new()
@@ -47,7 +47,7 @@ local function talk(last)
   stream:write("hello")
   local protocol = made:await()
   protocol.begun:wait()
-  last(stream)
+  finish(stream)
   protocol.ended:await()
 end
 

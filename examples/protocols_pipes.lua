@@ -19,13 +19,13 @@ function Collect:connection_lost()
   self.all:set_result(table.concat(self.pieces))
 end
 
-local _, dates = loop:connect_read_pipe(Collect, io.popen("echo one; sleep 0.05; echo two"))
-io.write(dates.all:await())
+local _, output = loop:connect_read_pipe(Collect, io.popen("echo one; sleep 0.05; echo two"))
+io.write(output.all:await())
 
 io.stdout:flush() -- what we have printed comes before what sort prints
 local program = io.popen("sort", "w")
 local transport, writer = loop:connect_write_pipe(Collect, program)
 transport:writelines { "moon\n", "earth\n", "sun\n" }
-transport:close()
+transport:close() -- when all is sent; connection_lost tells
 writer.all:await()
-program:close() -- waits for its end
+program:close() -- sort sees the end of its input; this waits until it has ended

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What: a client for a Redis server: sends commands, one a line, and shows the replies.
 -- Why: a protocol of lines and lengths on a Stream. Commands are sent as they come and replies are
---      read meanwhile, so a file of a thousand commands takes one way there and back, not a
---      thousand.
+--      read meanwhile, so a file of a thousand commands takes the time of one round trip, not of
+--      a thousand.
 -- Usage: moonloop examples/redis_client.lua [HOST:PORT | /PATH [COMMAND...]]     (127.0.0.1:6379)
 --        moonloop examples/redis_client.lua 127.0.0.1:6379 set moon full
 --        printf 'set a 1\nincr a\n' | moonloop examples/redis_client.lua

@@ -16,7 +16,7 @@ local handlers = {
     moonloop.sleep_forever()
   end,
   stubborn = function()
-    moonloop.shield(moonloop.sleep, 1.5)
+    moonloop.shield(moonloop.sleep, 1.5) -- cannot be cancelled for longer than the second
   end,
 }
 

@@ -22,10 +22,9 @@ local server <close> = moonloop.start_server(function(stream)
 end, "127.0.0.1", 0)
 
 local stream <close> = moonloop.connect("127.0.0.1", server:port())
-local count, last = 0, {}
+local lines = {}
 for line in stream:lines() do
-  count = count + 1
-  last[count % 3] = line
+  lines[#lines + 1] = line
 end
-print("lines received", count)
-print("the last ones", last[(count - 2) % 3], last[(count - 1) % 3], last[count % 3])
+print("lines received", #lines)
+print("the last ones", table.unpack(lines, #lines - 2))

@@ -125,6 +125,16 @@ void runtime_call(Runtime *rt, int nargs, const char *message) {
   lua_settop(S, 0);
 }
 
+bool runtime_try(Runtime *rt, int nargs, int nres) {
+  lua_State *S = rt->scratch;
+  Running outer = runtime_enter(rt, NULL, S);
+  if (rt->hook_wanted)
+    lua_sethook(S, rt->hook, LUA_MASKCOUNT, 1000);
+  int status = lua_pcall(S, nargs, nres, 1);
+  runtime_leave(rt, outer);
+  return status == LUA_OK;
+}
+
 static int run_post(lua_State *L) { // post
   Post *post = lua_touserdata(L, 1);
   lua_settop(L, 0);

@@ -205,6 +205,11 @@ static inline void runtime_leave(Runtime *rt, Running outer) {
 // Its results are dropped; an error is reported with `message`.
 void runtime_call(Runtime *rt, int nargs, const char *message);
 
+// The same for a function that a message handler stands below, both at the
+// bottom of rt->scratch. What it gives or raises is left there, for the caller
+// to take away. Returns whether it went well.
+bool runtime_try(Runtime *rt, int nargs, int nres);
+
 // Raises InvalidStateError when moonloop_close has been here.
 void runtime_check_open(Runtime *rt, lua_State *L);
 

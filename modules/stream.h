@@ -71,27 +71,28 @@ typedef struct ReadRequest {
   bool may_lack; // the last piece may lack its separator
 } ReadRequest;
 
+// What each read and write looks at comes first.
 struct Stream {
   Runtime *rt;
   const Transport *transport;
-  ev_io io; // reading
-  Resource resource;
-  WaitList closers; // tasks in wait_closed
-  char *data;       // what was received and not read yet: [start, end)
+  ev_io io;   // reading
+  char *data; // what was received and not read yet: [start, end)
   uint32_t start, end, capacity;
   uint32_t limit;
   ReadRequest read;
   Writer *writer; // NULL while nothing waits to be sent
   Push *push;     // NULL where tasks read
-  char *label;    // names it where `peer` does not: allocated
-  IpAddress peer;
   int fd;
-  int anchor; // holds the userdata while unsent data goes out, or a protocol is
-              // at work
   uint16_t flags;
   int16_t read_error; // errno values; once set, for good
   int16_t write_error;
+  int anchor; // holds the userdata while unsent data goes out, or a protocol is
+              // at work
   int original; // the descriptor that it stands for, which others use; or -1
+  WaitList closers; // tasks in wait_closed
+  char *label;      // names it where `peer` does not: allocated
+  IpAddress peer;
+  Resource resource;
 };
 
 #define STREAM_CLASS "moonloop.Stream"

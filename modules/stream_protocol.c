@@ -100,10 +100,44 @@ static Stream *push_self(lua_State *L) { // stream size
 // ---- what comes in ---------------------------------------------------------
 
 static int data_main(lua_State *L) { // stream size
-  Stream *s = push_self(L);
+  push_self(L);
+  Stream *s = lua_touserdata(L, 1);
+  lua_getiuservalue(L, 3, PUSH_PROTOCOL);
+  if (lua_getfield(L, 4, "data_received") == LUA_TNIL)
+    return 0;
+  lua_insert(L, 4); // stream size transport function protocol
   lua_pushlstring(L, s->rt->receive_buffer, (size_t)lua_tointeger(L, 2));
-  call(L, s, 3, "data_received", 1);
+  lua_call(L, 2, 0);
   return 0;
+}
+
+static int data_failed(lua_State *L) { // stream error
+  Stream *s = lua_touserdata(L, 1);
+  anchor_push(s->rt, L, s->anchor);
+  lua_pushvalue(L, 2);
+  take_error(L, s, 3, "data_received");
+  return 0;
+}
+
+// What happens most: with one protected call, and no coroutine entered.
+static void deliver(Stream *s, size_t size) {
+  Runtime *rt = s->rt;
+  lua_State *S = rt->scratch;
+  struct Handle *outer = rt->handle;
+  rt->handle = s->push->handle;
+  lua_pushcfunction(S, error_handler);
+  lua_pushcfunction(S, data_main);
+  lua_pushlightuserdata(S, s);
+  lua_pushinteger(S, (lua_Integer)size);
+  if (!runtime_try(rt, 2, 0)) { // handler error
+    lua_pushcfunction(S, data_failed);
+    lua_replace(S, 1);
+    lua_pushlightuserdata(S, s);
+    lua_insert(S, 2);
+    runtime_call(rt, 2, "a protocol could not be called");
+  }
+  lua_settop(S, 0);
+  rt->handle = outer;
 }
 
 // What C had read ahead of a Lua file comes first.
@@ -154,7 +188,7 @@ void push_on_readable(Stream *s) {
   }
   ssize_t n = stream_receive(s);
   if (n > 0)
-    call_main(s, data_main, (size_t)n);
+    deliver(s, (size_t)n);
   else if (n == 0 && s->read_error)
     push_fail(s, s->read_error);
   else if (n == 0)
