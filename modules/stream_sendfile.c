@@ -193,7 +193,7 @@ static int raise_sending(lua_State *L, Stream *s, int err) {
 static bool takes_files(const Stream *s) {
   const Transport *t = s->transport;
   return (t == &stream_tcp || t == &stream_unix || t == &stream_pipe) &&
-         !(s->flags & (STREAM_BLOCKING | STREAM_BORROWED));
+         s->fd != s->original; // which may block
 }
 
 // Errors of the connection. What else sendfile(2) says may be the file's fault:
