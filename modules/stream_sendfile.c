@@ -75,8 +75,8 @@ static int wait_with_pen(lua_State *L, Stream *s, bool sends,
 static void check_pen(lua_State *L, const Stream *s) {
   if (s->push && s->push->error) // what connection_lost is told too
     stream_raise(L, s, s->push->error, "write");
-  if (s->write_error || !s->writer || !s->writer->pen_taken ||
-      (s->flags & (STREAM_CLOSING | STREAM_CLOSED)))
+  if (writer_is_broken(s) || !s->writer || !s->writer->pen_taken ||
+      (s->flags & STREAM_CLOSING))
     stream_check_writable(L, s); // says what is wrong
 }
 
