@@ -29,6 +29,7 @@ struct Handle {
   int anchor;
   int run_id; // the run whose end takes it back
   uint8_t state;
+  uint8_t entered; // calls under way on behalf of a standing one
   bool cancelled;
   bool timed; // a TimerHandle
 };
@@ -140,7 +141,24 @@ Handle *handle_new_standing(Runtime *rt, lua_State *L) {
   return h;
 }
 
-void handle_let_go(Handle *h) { let_go(h, h->rt->scratch); }
+void handle_let_go(Handle *h) {
+  h->cancelled = true;
+  if (h->entered == 0)
+    let_go(h, h->rt->scratch);
+}
+
+Handle *handle_enter(Handle *h) {
+  Handle *outer = h->rt->handle;
+  h->rt->handle = h;
+  h->entered++;
+  return outer;
+}
+
+void handle_leave(Handle *h, Handle *outer) {
+  h->rt->handle = outer;
+  if (--h->entered == 0 && h->cancelled)
+    let_go(h, h->rt->scratch);
+}
 
 void handle_schedule(Runtime *rt, lua_State *L) {
   Handle *h = lua_touserdata(L, -1);

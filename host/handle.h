@@ -22,7 +22,11 @@ Handle *handle_new(Runtime *rt, lua_State *L, int nargs);
 // makes: these have the context and the run of who makes it. It is kept until
 // it is let go.
 Handle *handle_new_standing(Runtime *rt, lua_State *L);
-void handle_let_go(Handle *h);
+void handle_let_go(Handle *h); // also from within such a call
+
+// Around such a call. `enter` gives what `leave` restores.
+Handle *handle_enter(Handle *h);
+void handle_leave(Handle *h, Handle *outer);
 
 // Queues the Handle on top of the stack. handle ->
 void handle_schedule(Runtime *rt, lua_State *L);

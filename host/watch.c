@@ -12,12 +12,14 @@
 #include <string.h>
 
 #include "error.h"
+#include "handle.h"
 #include "resource.h"
 
 typedef struct Watch {
   Runtime *rt;
   ev_io io;
   Resource resource;
+  Handle *handle; // whose context and run the callback has
   int nargs;
 } Watch;
 
@@ -37,6 +39,7 @@ static void stop(Watch *w) {
     return;
   ev_io_stop(w->rt->loop, &w->io);
   resource_remove(w->rt, &w->resource);
+  handle_let_go(w->handle);
 }
 
 static int call_main(lua_State *L) { // watch, light
@@ -61,13 +64,17 @@ static void on_ready(struct ev_loop *loop, ev_io *io, int revents) {
   rt->events++;
   if (revents & EV_ERROR) { // libev stopped it: the descriptor is bad
     resource_remove(rt, &w->resource);
+    handle_let_go(w->handle);
     return;
   }
   if (rt->in_lua > 0)
     return; // somebody runs the loop inside a callback; it will come again
+  Handle *handle = w->handle; // outlives the watch, which the call may remove
+  Handle *outer = handle_enter(handle);
   lua_pushcfunction(rt->scratch, call_main);
   lua_pushlightuserdata(rt->scratch, w);
   runtime_call(rt, 1, "error in a callback of add_reader or add_writer");
+  handle_leave(handle, outer);
 }
 
 static void describe(Resource *r, char *text, size_t size) {
@@ -151,6 +158,7 @@ static int add(lua_State *L, int events) { // loop fd fn args
   lua_rawgetp(L, LUA_REGISTRYINDEX, &TABLE_KEY);
   lua_pushvalue(L, 3);
   lua_rawseti(L, -2, key_of(fd, events));
+  w->handle = handle_new_standing(rt, L);
   resource_add(rt, L, &w->resource, &kind);
   ev_io_start(rt->loop, &w->io);
   return 0;

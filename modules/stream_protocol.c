@@ -69,15 +69,15 @@ static void call(lua_State *L, Stream *s, int self, const char *name,
   lua_pushvalue(L, self);
   lua_pushstring(L, name);
   lua_rotate(L, base + 1, 4); // handler, function, transport, name, args
-  struct Handle *outer_handle = rt->handle;
-  rt->handle = s->push->handle;
+  Handle *handle = s->push->handle;
+  Handle *outer_handle = handle_enter(handle);
   Running outer = runtime_enter(rt, NULL, L);
   int status = lua_pcall(L, nargs + 2, 1, base + 1);
   runtime_leave(rt, outer);
   s->push->answer = status == LUA_OK && lua_toboolean(L, -1);
   if (status != LUA_OK)
     take_error(L, s, self, name);
-  rt->handle = outer_handle;
+  handle_leave(handle, outer_handle);
   lua_settop(L, base);
 }
 
@@ -123,8 +123,8 @@ static int data_failed(lua_State *L) { // stream error
 static void deliver(Stream *s, size_t size) {
   Runtime *rt = s->rt;
   lua_State *S = rt->scratch;
-  struct Handle *outer = rt->handle;
-  rt->handle = s->push->handle;
+  Handle *handle = s->push->handle;
+  Handle *outer = handle_enter(handle);
   lua_pushcfunction(S, error_handler);
   lua_pushcfunction(S, data_main);
   lua_pushlightuserdata(S, s);
@@ -137,7 +137,7 @@ static void deliver(Stream *s, size_t size) {
     runtime_call(rt, 2, "a protocol could not be called");
   }
   lua_settop(S, 0);
-  rt->handle = outer;
+  handle_leave(handle, outer);
 }
 
 // What C had read ahead of a Lua file comes first.
@@ -175,15 +175,21 @@ static void look_for_end(Stream *s) {
   push_fail(s, EPIPE);
 }
 
+static void on_held(Runtime *rt, Ready *r) {
+  Push *p = (Push *)((char *)r - offsetof(Push, held));
+  Stream *s = p->stream;
+  (void)rt;
+  p->held_queued = false;
+  if (stream_held(s) > 0 && !p->reading_paused)
+    call_main(s, held_main, 0);
+  push_read_on(s);
+}
+
 void push_on_readable(Stream *s) {
   if (s->rt->in_lua > 0)
     return; // it will come again
   if (s->flags & STREAM_WRITE_ONLY) {
     look_for_end(s);
-    return;
-  }
-  if (stream_held(s) > 0) {
-    call_main(s, held_main, 0);
     return;
   }
   ssize_t n = stream_receive(s);
@@ -200,14 +206,20 @@ static bool is_watchable(const Stream *s) {
          s->transport == &stream_unix;
 }
 
+static void queue_held(Stream *s) {
+  if (!s->push->held_queued)
+    ready_push(s->rt, &s->push->held);
+  s->push->held_queued = true;
+}
+
 void push_read_on(Stream *s) {
   const unsigned ended = STREAM_CLOSING | STREAM_CLOSED | STREAM_EOF;
   if (s->push->made && !s->push->reading_paused && !(s->flags & ended) &&
       is_watchable(s)) {
-    if (!stream_watch(s))
+    if (stream_held(s) > 0)
+      queue_held(s);
+    else if (!stream_watch(s))
       push_fail(s, EBADF);
-    else if (stream_held(s) > 0)
-      ev_feed_event(s->rt->loop, &s->io, EV_READ);
   }
 }
 
@@ -314,6 +326,7 @@ Stream *push_new(lua_State *L) {
   Push *p = (Push *)(s + 1);
   p->stream = s;
   p->ready.run = on_lost;
+  p->held.run = on_held;
   p->high = HIGH_WATER;
   p->low = LOW_WATER;
   s->push = p;

@@ -11,6 +11,7 @@
 struct Push { // lies behind the Stream, in the same userdata
   Stream *stream;
   Ready ready;       // for telling of the end
+  Ready held;        // for what was read ahead of a Lua file
   luaL_Stream *file; // whose descriptor it uses, or NULL
   IpAddress own;     // the address on this side, once it is closed
   Handle *handle;    // whose context and run the protocol's functions have
@@ -19,6 +20,7 @@ struct Push { // lies behind the Stream, in the same userdata
   bool made; // connection_made was called
   bool reading_paused;
   bool writing_paused;
+  bool held_queued;
   bool closes_later; // the peer has ended, but a file is still being sent
   bool closed_here;  // by the program, who knows better than to write on
   bool over;         // connection_lost was or will be called

@@ -41,24 +41,6 @@ bool writer_watch(Writer *w) {
   return true;
 }
 
-static void on_retry(struct ev_loop *loop, ev_timer *timer, int revents) {
-  Writer *w = timer->data;
-  (void)loop, (void)revents;
-  if (!writer_watch(w))
-    ev_feed_event(loop, &w->io, EV_WRITE); // sending tells what is wrong
-}
-
-// A pseudo-terminal whose other end nobody has open takes nothing more, and is
-// called ready for ever.
-static void wait_for_room(Writer *w) {
-  struct pollfd p = {.fd = w->stream->fd, .events = POLLOUT};
-  if (poll(&p, 1, 0) <= 0 || (p.revents & POLLOUT))
-    return;
-  ev_io_stop(w->stream->rt->loop, &w->io);
-  ev_timer_set(&w->retry, RETRY, 0);
-  ev_timer_start(w->stream->rt->loop, &w->retry);
-}
-
 static void release_anchor(Stream *s) {
   if (s->push)
     return; // it is the protocol's, as long as that is at work
@@ -163,6 +145,32 @@ void writer_fail(Stream *s, int err) {
   when_sent(s);
 }
 
+// The same, whoever is at work.
+static void fail(Stream *s, int err) {
+  if (s->push)
+    push_fail(s, err);
+  else
+    writer_fail(s, err);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int revents) {
+  Writer *w = timer->data;
+  (void)loop, (void)revents;
+  if (!writer_watch(w))
+    fail(w->stream, EBADF);
+}
+
+// A pseudo-terminal whose other end nobody has open takes nothing more, and is
+// called ready for ever.
+static void wait_for_room(Writer *w) {
+  struct pollfd p = {.fd = w->stream->fd, .events = POLLOUT};
+  if (poll(&p, 1, 0) <= 0 || (p.revents & POLLOUT))
+    return;
+  ev_io_stop(w->stream->rt->loop, &w->io);
+  ev_timer_set(&w->retry, RETRY, 0);
+  ev_timer_start(w->stream->rt->loop, &w->retry);
+}
+
 ssize_t writer_send(Stream *s, const struct iovec *pieces, int count) {
   ssize_t n;
   // What C's own functions have written comes before.
@@ -184,12 +192,10 @@ static bool send_queued(Writer *w) {
       wait_for_room(w);
     return false;
   }
-  if (n < 0 && s->push)
-    push_fail(s, errno);
-  else if (n < 0)
-    writer_fail(s, errno);
-  if (n < 0)
+  if (n < 0) {
+    fail(s, errno);
     return false;
+  }
   writer_advance(w, (size_t)n);
   return true;
 }
@@ -308,8 +314,8 @@ void writer_drop_pen(Stream *s) {
   ev_io_stop(s->rt->loop, &w->source);
   if (w->unsent > 0 || s->push) { // a protocol is told from the loop
     if (!writer_watch(w))
-      ev_feed_event(s->rt->loop, &w->io, EV_WRITE);
-    if (s->push)
+      fail(s, EBADF);
+    else if (s->push)
       push_after_file(s);
     return;
   }
