@@ -226,6 +226,8 @@ void push_read_on(Stream *s) {
 // ---- the beginning and the end ---------------------------------------------
 
 void push_connection_made(lua_State *L, Stream *s) {
+  if (!s->push->handle)
+    return; // it has ended before it began
   s->push->made = true;
   lua_pushvalue(L, 1);
   call(L, s, 1, "connection_made", 1);
