@@ -226,7 +226,7 @@ void push_read_on(Stream *s) {
 // ---- the beginning and the end ---------------------------------------------
 
 void push_connection_made(lua_State *L, Stream *s) {
-  if (!s->push->handle)
+  if (!s->push->handle || (s->flags & (STREAM_CLOSING | STREAM_CLOSED)))
     return; // it has ended before it began
   s->push->made = true;
   lua_pushvalue(L, 1);

@@ -183,11 +183,21 @@ local function given(sock)
   return is_list and sock or { sock }
 end
 
+-- A descriptor is owned as soon as it is given.
+local function close_descriptor(one)
+  if math.type(one) and core.is_open_descriptor(one) then core.close_descriptor(one) end
+end
+
 --- Listens on what the program gives: a Socket, a descriptor, or a list of them.
 -- @return list of Listeners
 function M.given(position, name, sock, backlog)
-  local list = {}
-  for _, one in ipairs(given(sock)) do
+  local list, socks = {}, given(sock)
+  local ok, err = pcall(core.check)
+  if not ok then
+    for _, one in ipairs(socks) do close_descriptor(one) end
+    error(err, 0)
+  end
+  for _, one in ipairs(socks) do
     local socket = sockets.check_given(position, name, one)
     local _, kind, listening = sockets.family_of(socket)
     if kind ~= "stream" then

@@ -107,7 +107,6 @@ function M.listen(name, host, port, opts, known)
   if opts.sock ~= nil then
     if host ~= nil then options.bad_argument(2, name, "nil expected beside the option 'sock'") end
     if port ~= nil then options.bad_argument(3, name, "nil expected beside the option 'sock'") end
-    core.check()
     return listeners.given(4, name, opts.sock, opts.backlog), opts
   end
   if host ~= nil then addresses.check_host(2, name, host) end
@@ -125,7 +124,6 @@ function M.listen_unix(name, path, opts, known)
   local mode = listeners.check_mode(3, name, opts.mode)
   if opts.sock ~= nil then
     if path ~= nil then options.bad_argument(2, name, "nil expected beside the option 'sock'") end
-    core.check()
     return listeners.given(3, name, opts.sock, opts.backlog), opts
   end
   addresses.check_path(2, name, path)

@@ -190,6 +190,7 @@ end
 function M.check_connected(position, name, sock)
   local given = M.check_given(position, name, sock)
   local ok, err = pcall(function()
+    core.check()
     if select(2, family_of(given)) ~= "stream" then
       options.bad_argument(position, name, "a stream socket is expected")
     end

@@ -119,7 +119,6 @@ local function given_sock(first, name, opts, ...)
       options.bad_argument(first + i - 1, name, "nil expected beside the option 'sock'")
     end
   end
-  core.check()
   return opts.sock
 end
 
