@@ -241,6 +241,8 @@ static int l_peername(lua_State *L) {
   Address a;
   if (s->transport == &stream_unix) {
     address_of_peer(s->fd, &a);
+    if (s->fd < 0 && s->push && s->push->names)
+      a = s->push->names->peer;
     address_push(L, &a.of.any, a.size);
   } else {
     address_push(L, &s->peer.any, sizeof s->peer);
@@ -252,10 +254,9 @@ static int l_sockname(lua_State *L) { // -> its own address, or nil
   Stream *s = stream_check_both(L, 1);
   Address a;
   address_of_socket(s->fd, &a);
-  if (s->fd < 0 && s->push)
-    address_push(L, &s->push->own.any, sizeof s->push->own);
-  else
-    address_push(L, &a.of.any, a.size);
+  if (s->fd < 0 && s->push && s->push->names)
+    a = s->push->names->own;
+  address_push(L, &a.of.any, a.size);
   return 1;
 }
 

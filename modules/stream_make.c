@@ -15,7 +15,7 @@
 #include "host/error.h"
 #include "host/watch.h"
 #include "socket.h"
-#include "stream.h"
+#include "stream_protocol.h"
 
 enum { DEFAULT_LIMIT = 1 << 20 };
 
@@ -52,6 +52,8 @@ void stream_free(Stream *s) {
   if (s->label)
     runtime_free(s->rt, s->label, strlen(s->label) + 1);
   s->label = NULL;
+  if (s->push && s->push->names)
+    runtime_free(s->rt, s->push->names, sizeof *s->push->names);
 }
 
 // A Stream for tasks, with the limit at `arg`. -> stream

@@ -269,15 +269,24 @@ static void on_lost(Runtime *rt, Ready *r) {
 
 luaL_Stream **push_file(Stream *s) { return &s->push->file; }
 
+// For `connection_lost` to ask for.
+static void keep_names(Stream *s) {
+  Names *names = runtime_realloc(s->rt, NULL, 0, sizeof *names);
+  s->push->names = names;
+  if (!names)
+    return;
+  address_of_socket(s->fd, &names->own);
+  if (s->transport == &stream_unix)
+    address_of_peer(s->fd, &names->peer);
+}
+
 void push_lost(Stream *s) {
   Push *p = s->push;
-  if (s->transport == &stream_tcp) {
-    socklen_t size = sizeof p->own;
-    getsockname(s->fd, &p->own.any, &size);
-  }
   if (p->over || s->anchor == LUA_NOREF)
     return;
   p->over = true;
+  if (s->transport == &stream_tcp || s->transport == &stream_unix)
+    keep_names(s);
   ready_push(s->rt, &p->ready);
 }
 

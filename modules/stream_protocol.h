@@ -8,12 +8,16 @@
 #include "host/handle.h"
 #include "stream.h"
 
+typedef struct Names {
+  Address own, peer;
+} Names;
+
 struct Push { // lies behind the Stream, in the same userdata
   Stream *stream;
   Ready ready;       // for telling of the end
   Ready held;        // for what was read ahead of a Lua file
   luaL_Stream *file; // whose descriptor it uses, or NULL
-  IpAddress own;     // the address on this side, once it is closed
+  Names *names;      // of both ends, once it is closed: allocated, or NULL
   Handle *handle;    // whose context and run the protocol's functions have
   size_t high, low;
   int error; // the errno value that ended it, or 0
