@@ -260,6 +260,12 @@ static int l_sockname(lua_State *L) { // -> its own address, or nil
   return 1;
 }
 
+// Whether it was closed by nobody's wish.
+static int l_was_dropped(lua_State *L) {
+  lua_pushboolean(L, stream_check_any(L)->flags & STREAM_DROPPED);
+  return 1;
+}
+
 // Gives back what was read and came to no use.
 static int l_unread(lua_State *L) { // stream data
   Stream *s = stream_check_any(L);
@@ -379,6 +385,7 @@ static const luaL_Reg functions[] = {
     {"is_standard",        l_is_standard       },
     {"is_transport",       l_is_transport      },
     {"unread",             l_unread            },
+    {"was_dropped",        l_was_dropped       },
     {NULL,                 NULL                },
 };
 

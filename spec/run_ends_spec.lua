@@ -266,6 +266,25 @@ describe("What a callback makes in a nested run", function()
     other:close()
   end)
 
+  it("ends with it: a datagram protocol's datagram_received", function()
+    local made, sender = {}, moonloop.socket.udp()
+    moonloop.run(function()
+      local came = moonloop.Future()
+      local transport = loop:create_datagram_endpoint(function()
+        return {
+          datagram_received = function()
+            make(made)
+            came:set_result()
+          end,
+        }
+      end, { local_addr = { host = "127.0.0.1" } })
+      sender:sendto("data", transport:get_extra_info("sockname"))
+      came:await()
+    end)
+    check(made)
+    sender:close()
+  end)
+
   it("ends with it: a task's done callback", function()
     local made = {}
     moonloop.run(function()

@@ -119,7 +119,7 @@ return setmetatable(M, {
     if not file then return nil end
     local module = require("moonloop." .. file)
     local value = name == file and module or module[name]
-    rawset(self, name, value)
+    if file ~= "standard" then rawset(self, name, value) end -- it knows what has to be made anew
     core.hide_files()
     return value
   end,

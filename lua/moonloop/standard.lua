@@ -16,10 +16,17 @@ require "moonloop.transfer"
 -- @see asyncio.loop.connect_read_pipe
 local NUMBERS = { stdin = 0, stdout = 1, stderr = 2 }
 
+local made = {}
+
+-- One that went with its loop (`moonloop_close`) is made anew, one that the program
+-- has closed is not.
 return setmetatable({}, {
-  __index = function(self, name)
-    local stream = core.standard_stream(NUMBERS[name])
-    rawset(self, name, stream)
+  __index = function(_, name)
+    local stream = made[name]
+    if not stream or core.was_dropped(stream) then
+      stream = core.standard_stream(NUMBERS[name])
+      made[name] = stream
+    end
     return stream
   end,
 })
