@@ -158,10 +158,10 @@ describe("The end of a run", function()
         local gate <close> = io.open("gate", "w")
       end)
     ]]):format(stock.build .. "/?.so;"))
-    local _, out, err = folder:shell [[
+    local _, out, err = folder:shell([[
       mkfifo gate
-      { lua5.4 script.lua; } | { read -r go <gate; sleep 0.2; wc -c; }
-    ]]
+      env $STOCK lua5.4 script.lua | { read -r go <gate; sleep 0.2; wc -c; }
+    ]], { env = { STOCK = stock.env() } })
     assert.same({ "1000000\n", "" }, { out, err })
   end)
 end)

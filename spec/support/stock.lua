@@ -20,6 +20,13 @@ local function stock_env()
   }
 end
 
+--- What stock Lua needs in its environment to load moonloop.so, as words for `env`.
+function M.env()
+  local words = {}
+  for name, value in pairs(stock_env()) do words[#words + 1] = name .. "=" .. value end
+  return table.concat(words, " ")
+end
+
 local function with_env(opts, env)
   local merged = { stdin = opts.stdin, timeout = opts.timeout or 60, env = env }
   for name, value in pairs(opts.env or {}) do env[name] = value end
