@@ -50,7 +50,7 @@ local function connect(at, opts)
 end
 
 local function clock()
-  return moonloop.testing.virtual_clock { threshold = 0.002 }
+  return moonloop.testing.virtual_clock { threshold = 0.01 }
 end
 
 -- Connects, and gives the host of whoever won.
@@ -132,7 +132,7 @@ describe("connect with several addresses", function()
     local begun = moonloop.time()
     assert.equal("127.0.0.3", winner(at, { happy_eyeballs_delay = 1000 }))
     local took = moonloop.time() - begun
-    assert.is_true(took >= 1000 and took < 2000)
+    assert.is_true(took > 999.999 and took < 2000) -- a late clock rounds
   end)
 
   it("keeps to the addresses of the family that was asked for", function()
