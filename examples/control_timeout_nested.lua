@@ -22,7 +22,7 @@ local function keep_trying()
 end
 
 local function mission()
-  local _ <close> = moonloop.timeout(0.1)
+  local _ <close> = moonloop.timeout(0.5)
   keep_trying()
 end
 
