@@ -14,14 +14,7 @@ local socket = require "moonloop.socket"
 
 local M = {}
 
-local OPTIONS = {
-  local_addr = "table",
-  remote_addr = "table",
-  family = "string",
-  reuse_port = "boolean",
-  allow_broadcast = "boolean",
-  sock = "any",
-}
+local OPTIONS = options.with(datagrams.OPTIONS, { sock = "any" })
 
 local HIGH_WATER, LOW_WATER = 65536, 16384
 local RETRY_SECONDS = 0.01
@@ -34,19 +27,9 @@ local transport_mt = { __index = Transport, __name = "moonloop.DatagramTransport
 
 local open = {} -- transports that are not over -> number of their run
 
--- Calls a method; one that raises is reported and the transport aborted.
-local function call(self, name, ...)
-  local method = self.protocol[name]
-  if not method then return end
-  local ok, err = core.call_outside(method, self.protocol, ...)
-  if ok then return end
-  core.call_exception_handler(nil, {
-    message = "error in a protocol's " .. name, error = err, transport = self,
-    protocol = self.protocol, traceback = core.traceback_of_error(err),
-  })
-  if name ~= "connection_lost" then self:fail(err) end
-end
+local call
 
+-- Closes; the protocol is told from the loop.
 local function finish(self)
   if self.over then return end
   self.over, self.closing = true, true
@@ -65,8 +48,16 @@ local function finish(self)
   end)
 end
 
--- Ends with an error that the protocol will be told.
-function Transport:fail(err)
+-- Calls a method; one that raises is reported and the transport aborted.
+function call(self, name, ...)
+  local method = self.protocol[name]
+  if not method then return end
+  local ok, err = core.call_outside(method, self.protocol, ...)
+  if ok then return end
+  core.call_exception_handler(nil, {
+    message = "error in a protocol's " .. name, error = err, transport = self,
+    protocol = self.protocol, traceback = core.traceback_of_error(err),
+  })
   if self.over then return end
   self.error = err
   finish(self)

@@ -9,7 +9,7 @@ local socket = require "moonloop.socket"
 
 local M = {}
 
-local OPTIONS = {
+M.OPTIONS = {
   local_addr = "table",
   remote_addr = "table",
   family = "string",
@@ -31,7 +31,7 @@ end
 
 local function family_of(position, name, opts, from, to)
   local family = opts.family or addresses.family_of(to or from or {})
-  for _, address in ipairs { from or to, to } do
+  for _, address in pairs { from = from, to = to } do
     if addresses.family_of(address) ~= family and (address.host or address.path) then
       options.bad_argument(position, name, "the addresses are not of one family")
     end
@@ -50,10 +50,7 @@ function M.open_socket(position, name, opts)
     opts.family or from and (from.host or from.path) and addresses.family_of(from) or nil)
   local family = family_of(position, name, opts, from, to)
   local made = family == "unix" and socket.unix("dgram") or socket.udp(family)
-  local ok, err = pcall(configure, made, opts, from, to)
-  if ok then return made end
-  made:close()
-  error(err, 0)
+  return socket.prepared(made, configure, opts, from, to)
 end
 
 -- ---- groups --------------------------------------------------------------------
@@ -85,7 +82,7 @@ end
 -- @raise AddressInUseError, PermissionError or another OSError; DNSError
 -- @see asyncio.loop.create_datagram_endpoint
 function M.open_datagram(opts)
-  opts = options.check(1, "open_datagram", opts, OPTIONS)
+  opts = options.check(1, "open_datagram", opts, M.OPTIONS)
   core.check()
   local made = M.open_socket(1, "open_datagram", opts)
   if not opts.local_addr and not opts.remote_addr then made:bind {} end

@@ -30,14 +30,6 @@ local function new(socket, path)
   return self
 end
 
--- Calls `fn(socket)`, and closes the socket when that fails.
-local function prepared(socket, fn)
-  local ok, err = pcall(fn, socket)
-  if ok then return socket end
-  socket:close()
-  error(err, 0)
-end
-
 --- Closes every Listener of a list.
 function M.close(list)
   for _, listener in ipairs(list) do listener:close() end
@@ -46,7 +38,7 @@ end
 -- ---- TCP -----------------------------------------------------------------------
 
 local function listen_tcp(address, port, opts)
-  return prepared(sockets.tcp(address.family), function(socket)
+  return sockets.prepared(sockets.tcp(address.family), function(socket)
     socket:setsockopt("SO_REUSEADDR", true)
     if opts.reuse_port then socket:setsockopt("SO_REUSEPORT", true) end
     if address.family == "inet6" then socket:setsockopt("IPV6_V6ONLY", true) end
@@ -160,7 +152,7 @@ end
 -- @return list with a Listener
 function M.unix(path, opts)
   local is_file = path:byte() ~= 0
-  local socket = prepared(sockets.unix(), function(socket)
+  local socket = sockets.prepared(sockets.unix(), function(socket)
     if opts.mode and is_file then sockets.set_mode(socket, opts.mode) end -- for the beginning
     bind(socket, path)
   end)

@@ -110,6 +110,26 @@ function M.check_callable(position, name, value)
   refuse("bad argument #%d to '%s' (function expected, got %s)", position, name, actual)
 end
 
+--- Gives a table of options like `known` that has more of them.
+function M.with(known, more)
+  local all = {}
+  for _, list in ipairs { known, more } do
+    for name, kind in pairs(list) do all[name] = kind end
+  end
+  return all
+end
+
+--- Whether a value is an object with that table of methods.
+function M.has_methods(value, methods)
+  local mt = getmetatable(value)
+  return type(mt) == "table" and mt.__index == methods
+end
+
+--- Raises that a method was called on something else than `expected`.
+function M.bad_self(name, expected, value)
+  refuse("calling '%s' on bad self (%s expected, got %s)", name, expected, type_name(value))
+end
+
 -- Checks an options table against `known`, a table of option name to the type
 -- its value must have ("any" for no check). nil stands for no options.
 function M.check(position, name, options, known)

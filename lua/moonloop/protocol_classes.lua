@@ -2,7 +2,6 @@
 -- Protocols as classes. A protocol may be any table; these give instances, and are
 -- factories by themselves.
 
-local core = require "moonloop.core"
 local options = require "moonloop.options"
 
 local M = {}
@@ -21,7 +20,7 @@ end
 
 local function extend(parent, members)
   if type(parent) ~= "table" or parent.new == nil then
-    error(core.caller() .. "calling 'extend' on bad self (a protocol class expected)", 0)
+    options.bad_self("extend", "protocol class", parent)
   end
   return new_class(parent, options.check_type(1, "extend", members, "table or nil"))
 end

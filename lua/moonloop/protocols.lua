@@ -13,27 +13,6 @@ local transfer = require "moonloop.transfer"
 
 local M = {}
 
-local SERVER_OPTIONS = {
-  backlog = "number",
-  reuse_port = "boolean",
-  family = "string",
-  start_serving = "boolean",
-  max_connections = "number",
-  sock = "any",
-  tls = "any",
-  tls_handshake_timeout = "number",
-}
-
-local UNIX_SERVER_OPTIONS = {
-  backlog = "number",
-  start_serving = "boolean",
-  max_connections = "number",
-  mode = "number or string",
-  sock = "any",
-  tls = "any",
-  tls_handshake_timeout = "number",
-}
-
 --- Calls a protocol's factory, which must not await.
 -- @return the protocol
 function M.make(factory)
@@ -165,8 +144,7 @@ end
 -- @raise as `Stream:sendfile`; InvalidStateError when the transport is closed
 -- @see asyncio.loop.sendfile
 function M.sendfile(_, transport, file, offset, count)
-  local mt = getmetatable(transport)
-  if type(mt) ~= "table" or mt.__index ~= core.transport_methods then
+  if not options.has_methods(transport, core.transport_methods) then
     options.bad_argument(1, "sendfile", "Transport expected, got " .. options.type_name(transport))
   end
   return (transfer.send(2, "sendfile", transport, file, offset, count))
@@ -222,7 +200,7 @@ end
 -- @see asyncio.loop.create_server
 function M.create_server(_, factory, host, port, opts)
   options.check_callable(1, "create_server", factory)
-  return (start(factory, servers.listen("create_server", host, port, opts, SERVER_OPTIONS)))
+  return (start(factory, servers.listen("create_server", host, port, opts)))
 end
 
 --- Listens on a Unix socket and has a protocol called for each connection. Awaits.
@@ -235,8 +213,7 @@ end
 -- @see asyncio.loop.create_unix_server
 function M.create_unix_server(_, factory, path, opts)
   options.check_callable(1, "create_unix_server", factory)
-  return (start(factory, servers.listen_unix("create_unix_server", path, opts,
-    UNIX_SERVER_OPTIONS)))
+  return (start(factory, servers.listen_unix("create_unix_server", path, opts)))
 end
 
 return M

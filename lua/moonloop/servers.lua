@@ -13,11 +13,9 @@ local tasks = require "moonloop.tasks"
 
 local M = {}
 
-local OPTIONS = {
+-- Options of all servers, with connections of either kind.
+local COMMON = {
   backlog = "number",
-  reuse_port = "boolean",
-  limit = "number",
-  family = "string",
   start_serving = "boolean",
   max_connections = "number",
   sock = "any",
@@ -25,16 +23,11 @@ local OPTIONS = {
   tls_handshake_timeout = "number",
 }
 
-local UNIX_OPTIONS = {
-  backlog = "number",
-  limit = "number",
-  start_serving = "boolean",
-  max_connections = "number",
-  mode = "number or string",
-  sock = "any",
-  tls = "any",
-  tls_handshake_timeout = "number",
-}
+local TCP = options.with(COMMON, { reuse_port = "boolean", family = "string" })
+local UNIX = options.with(COMMON, { mode = "number or string" })
+local LIMIT = { limit = "number" }
+
+local STREAM_TCP, STREAM_UNIX = options.with(TCP, LIMIT), options.with(UNIX, LIMIT)
 
 local NOT_YET = { "tls", "tls_handshake_timeout" }
 
@@ -100,7 +93,7 @@ end
 -- Awaits.
 -- @return list of Listeners, the options
 function M.listen(name, host, port, opts, known)
-  opts = options.check(4, name, opts, known)
+  opts = options.check(4, name, opts, known or TCP)
   streams.refuse_not_yet(4, name, opts, NOT_YET)
   streams.check_limit(4, name, opts.limit)
   listeners.check_options(4, name, opts)
@@ -117,7 +110,7 @@ end
 
 --- The same on the path of a Unix socket. Awaits.
 function M.listen_unix(name, path, opts, known)
-  opts = options.check(3, name, opts, known)
+  opts = options.check(3, name, opts, known or UNIX)
   streams.refuse_not_yet(3, name, opts, NOT_YET)
   streams.check_limit(3, name, opts.limit)
   listeners.check_options(3, name, opts)
@@ -150,7 +143,7 @@ end
 -- @see asyncio.start_server
 function M.start_server(handler, host, port, opts)
   options.check_callable(1, "start_server", handler)
-  return (start(handler, M.listen("start_server", host, port, opts, OPTIONS)))
+  return (start(handler, M.listen("start_server", host, port, opts, STREAM_TCP)))
 end
 
 --- Listens on a Unix socket; else as `start_server`. Awaits. A file that stands at
@@ -166,7 +159,7 @@ end
 -- @see asyncio.start_unix_server
 function M.start_unix_server(handler, path, opts)
   options.check_callable(1, "start_unix_server", handler)
-  return (start(handler, M.listen_unix("start_unix_server", path, opts, UNIX_OPTIONS)))
+  return (start(handler, M.listen_unix("start_unix_server", path, opts, STREAM_UNIX)))
 end
 
 return M

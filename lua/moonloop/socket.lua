@@ -25,10 +25,7 @@ local family_of = take "family"
 local set_mode = take "set_mode"
 
 local function check_socket(name, self)
-  local mt = getmetatable(self)
-  if type(mt) == "table" and mt.__index == Socket then return self end
-  error(("%scalling '%s' on bad self (Socket expected, got %s)"):format(core.caller(), name,
-    options.type_name(self)), 0)
+  if not options.has_methods(self, Socket) then options.bad_self(name, "Socket", self) end
 end
 
 local function descriptor(name, self)
@@ -170,20 +167,28 @@ M.from_fd = core.socket_from_fd
 
 -- ---- connecting, for streams and protocols -------------------------------------
 
-local closing_mt = { __close = function(self) if self.socket then self.socket:close() end end }
+--- Calls `fn(socket, ...)` and closes the socket when that fails.
+-- @return the socket
+function M.prepared(socket, fn, ...)
+  local ok, err = pcall(fn, socket, ...)
+  if ok then return socket end
+  socket:close()
+  error(err, 0)
+end
 
---- Makes a Socket and connects it to an address with a numeric host. Awaits.
--- @param from the local address, or nil
-function M.connected(address, from)
-  local socket = core.socket(addresses.family_of(address), "stream")
-  local guard <close> = setmetatable({ socket = socket }, closing_mt)
+local function bind_and_connect(socket, from, to)
   if from then
     socket:setsockopt("SO_REUSEADDR", true)
     bind_address(socket, from)
   end
-  connect_or_close(socket, address)
-  guard.socket = nil
-  return socket
+  connect_address(socket, to)
+end
+
+--- Makes a Socket and connects it to an address with a numeric host. Awaits.
+-- @param from the local address, or nil
+function M.connected(address, from)
+  local made = core.socket(addresses.family_of(address), "stream")
+  return M.prepared(made, bind_and_connect, from, address)
 end
 
 --- Makes a connected Socket of what the program gave: a Socket or a descriptor.
@@ -204,8 +209,7 @@ end
 --- Makes a Socket of what the program gave: a Socket or a descriptor.
 function M.check_given(position, name, sock)
   if math.type(sock) == "integer" then return core.socket_from_fd(sock) end
-  local mt = getmetatable(sock)
-  if type(mt) == "table" and mt.__index == Socket then return sock end
+  if options.has_methods(sock, Socket) then return sock end
   options.bad_argument(position, name, "Socket or descriptor expected, got "
     .. options.type_name(sock))
 end

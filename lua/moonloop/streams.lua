@@ -15,30 +15,16 @@ require "moonloop.transfer"
 
 local M = {}
 
-local CONNECT_OPTIONS = {
-  timeout = "number",
-  family = "string",
-  local_addr = "table",
-  happy_eyeballs_delay = "number",
-  sock = "any",
-  tls = "any",
-  server_hostname = "string",
-}
+local UNIX = { timeout = "number", sock = "any", tls = "any", server_hostname = "string" }
+local TCP = options.with(UNIX, {
+  family = "string", local_addr = "table", happy_eyeballs_delay = "number",
+})
+local LIMIT = { limit = "number" }
 
-local UNIX_OPTIONS = { timeout = "number", sock = "any", tls = "any", server_hostname = "string" }
+local STREAM_TCP, STREAM_UNIX = options.with(TCP, LIMIT), options.with(UNIX, LIMIT)
 
 -- What the contract has and a later version brings.
 local NOT_YET = { "tls", "server_hostname" }
-
-local function with_limit(known)
-  local copy = { limit = "number" }
-  for name, kind in pairs(known) do copy[name] = kind end
-  return copy
-end
-
-local STREAM_OPTIONS = with_limit(CONNECT_OPTIONS)
-local UNIX_STREAM_OPTIONS = with_limit(UNIX_OPTIONS)
-local LIMIT_OPTIONS = with_limit {}
 
 function M.refuse_not_yet(position, name, opts, list)
   for _, option in ipairs(list) do
@@ -125,7 +111,7 @@ end
 --- Connects by TCP for the function `name`, whose host is argument `first`. Awaits.
 -- @return Socket
 function M.connect_socket(first, name, host, port, opts, known)
-  opts = check_connect_options(first + 2, name, opts, known or CONNECT_OPTIONS)
+  opts = check_connect_options(first + 2, name, opts, known or TCP)
   if opts.sock ~= nil then
     return socket.check_connected(first + 2, name, given_sock(first, name, opts, host, port))
   end
@@ -139,7 +125,7 @@ end
 
 --- The same to the path of a Unix socket.
 function M.connect_unix_socket(first, name, path, opts, known)
-  opts = options.check(first + 1, name, opts, known or UNIX_OPTIONS)
+  opts = options.check(first + 1, name, opts, known or UNIX)
   options.check_timeout(first + 1, name, opts.timeout)
   M.refuse_not_yet(first + 1, name, opts, NOT_YET)
   M.check_limit(first + 1, name, opts.limit)
@@ -153,12 +139,12 @@ function M.connect_unix_socket(first, name, path, opts, known)
 end
 
 local function connect(name, host, port, opts)
-  local connected = M.connect_socket(1, name, host, port, opts, STREAM_OPTIONS)
+  local connected = M.connect_socket(1, name, host, port, opts, STREAM_TCP)
   return core.stream(connected, opts and opts.limit)
 end
 
 local function connect_unix(name, path, opts)
-  local connected = M.connect_unix_socket(1, name, path, opts, UNIX_STREAM_OPTIONS)
+  local connected = M.connect_unix_socket(1, name, path, opts, STREAM_UNIX)
   return core.stream(connected, opts and opts.limit)
 end
 
@@ -214,7 +200,7 @@ end
 -- ---- pairs, pipes, terminals ---------------------------------------------------
 
 local function limit_of(position, name, opts)
-  opts = options.check(position, name, opts, LIMIT_OPTIONS)
+  opts = options.check(position, name, opts, LIMIT)
   M.check_limit(position, name, opts.limit)
   return opts.limit
 end

@@ -9,10 +9,7 @@ local sources = require "moonloop.sources"
 
 local M = {}
 
-local function is_stream(value)
-  local mt = getmetatable(value)
-  return type(mt) == "table" and mt.__index == core.stream_methods
-end
+local Stream = core.stream_methods
 
 -- ---- sendfile ------------------------------------------------------------------
 
@@ -134,11 +131,8 @@ end
 -- @raise FileNotFoundError, PermissionError or another OSError of the file; as
 -- `write`; see Awaiting functions
 -- @see asyncio.loop.sendfile
-function core.stream_methods:sendfile(file, offset, count)
-  if not is_stream(self) then
-    error(("%scalling 'sendfile' on bad self (Stream expected, got %s)"):format(core.caller(),
-      options.type_name(self)), 0)
-  end
+function Stream:sendfile(file, offset, count)
+  if not options.has_methods(self, Stream) then options.bad_self("sendfile", "Stream", self) end
   return (M.send(1, "sendfile", self, file, offset, count))
 end
 
@@ -158,7 +152,7 @@ local function copy(from, to, counts, key)
 end
 
 local function check_stream(position, stream)
-  if is_stream(stream) then return stream end
+  if options.has_methods(stream, Stream) then return stream end
   options.bad_argument(position, "relay", "Stream expected, got " .. options.type_name(stream))
 end
 

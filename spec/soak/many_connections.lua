@@ -135,39 +135,12 @@ local function one_round(server, number)
   verdict:equal(CONNECTIONS, round.most, "connections open at once")
 end
 
-local function check(server, mark, rounds)
-  moonloop.testing.wait_all_blocked()
-  local ours, theirs = soak.holdings(mark), server:ask()
-  table.insert(rounds.ours, ours)
-  table.insert(rounds.theirs, theirs)
-  verdict:equal(server.connected, theirs.served, "connections that the server has served")
-  verdict:equal(0, theirs.open, "connections that the server has open")
-  verdict:equal(0, theirs.errors, "errors in the server")
-  verdict:equal(echoed, theirs.echoed, "bytes that the server echoed")
-  verdict:holds("client", rounds.ours[1], ours)
-  verdict:holds("server", rounds.theirs[1], theirs)
-  return ours, theirs
-end
-
-local function main()
-  soak.need_descriptors(CONNECTIONS + 100)
-  local _ <close> = moonloop.timeout(LONGEST)
-  local server = soak.start_server(os.getenv("MOONLOOP") or arg[-1])
-  local mark, rounds = moonloop.testing.mark(), { ours = {}, theirs = {} }
-  for number = 1, ROUNDS do
-    local began = moonloop.time()
+soak.run {
+  name = "many connections", rounds = ROUNDS, longest = LONGEST, bounds = BOUNDS,
+  verdict = verdict, descriptors = CONNECTIONS + 100,
+  echoed = function() return echoed end,
+  round = function(server, number)
     one_round(server, number)
-    local took = moonloop.time() - began
-    local ours, theirs = check(server, mark, rounds)
-    print(("many connections, round %d of %d: %d at once, %.1f s, %.1f MiB echoed so far; " ..
-      "client: %s; server: %s"):format(number, ROUNDS, CONNECTIONS, took, echoed / 2^20,
-      soak.words(ours), soak.words(theirs)))
-  end
-  verdict:flat("client", rounds.ours, BOUNDS)
-  verdict:flat("server", rounds.theirs, BOUNDS)
-  if not server:stop() then verdict:fail("the server ended badly") end
-end
-
-local ok, err = pcall(main)
-if not ok then verdict:fail("%s", tostring(err)) end
-verdict:finish("many connections", BOUNDS)
+    return CONNECTIONS .. " at once"
+  end,
+}

@@ -214,6 +214,55 @@ function M.verdict()
   return setmetatable({ failures = 0 }, Verdict)
 end
 
+-- ---- a program -----------------------------------------------------------------
+
+-- After a round: nothing is open that was not, nothing was lost on the way.
+local function check(program, server, mark, rounds)
+  local verdict = program.verdict
+  moonloop.testing.wait_all_blocked()
+  local ours, theirs = M.holdings(mark), server:ask()
+  table.insert(rounds.ours, ours)
+  table.insert(rounds.theirs, theirs)
+  verdict:equal(server.connected, theirs.served, "connections that the server has served")
+  verdict:equal(0, theirs.open, "connections that the server has open")
+  verdict:equal(0, theirs.errors, "errors in the server")
+  verdict:equal(program.echoed(), theirs.echoed, "bytes that the server echoed")
+  verdict:holds("client", rounds.ours[1], ours)
+  verdict:holds("server", rounds.theirs[1], theirs)
+  return ours, theirs
+end
+
+local function run_rounds(program)
+  local _ <close> = moonloop.timeout(program.longest)
+  local server = M.start_server(os.getenv("MOONLOOP") or arg[-1])
+  local mark, rounds = moonloop.testing.mark(), { ours = {}, theirs = {} }
+  for number = 1, program.rounds do
+    local began = moonloop.time()
+    local what = program.round(server, number)
+    local took = moonloop.time() - began
+    local ours, theirs = check(program, server, mark, rounds)
+    print(("%s, round %d of %d: %s, %.1f s, %.1f MiB echoed so far; client: %s; server: %s")
+      :format(program.name, number, program.rounds, what, took, program.echoed() / 2^20,
+        M.words(ours), M.words(theirs)))
+  end
+  program.verdict:flat("client", rounds.ours, program.bounds)
+  program.verdict:flat("server", rounds.theirs, program.bounds)
+  if not server:stop() then program.verdict:fail("the server ended badly") end
+end
+
+--- Runs a soak program to its end, which ends the process. Awaits.
+-- @param program table: `name`, `rounds`, `longest` (seconds), `bounds` (see
+-- Verdict:flat), `verdict`, `descriptors` (that it needs), `echoed()` (bytes so far),
+-- `round(server, number)`, which gives in words what the round was
+function M.run(program)
+  local ok, err = pcall(function()
+    if program.descriptors then M.need_descriptors(program.descriptors) end
+    run_rounds(program)
+  end)
+  if not ok then program.verdict:fail("%s", tostring(err)) end
+  program.verdict:finish(program.name, program.bounds)
+end
+
 --- What a process holds, in words.
 function M.words(holdings)
   return ("%d descriptors, %d tasks, %.1f MiB (%d KiB in Lua)"):format(holdings.descriptors,
