@@ -384,6 +384,15 @@ static int l_socket_file(lua_State *L) { // path -> "device:inode" or nil
   return 1;
 }
 
+// Raises the system's error for a path that is too long for a socket.
+static int l_check_path_size(lua_State *L) { // path what
+  size_t size;
+  const char *path = luaL_checklstring(L, 1, &size);
+  if (size > ADDRESS_PATH_SIZE)
+    error_raise_errno(L, ENAMETOOLONG, luaL_checkstring(L, 2), path);
+  return 0;
+}
+
 static int l_chmod(lua_State *L) { // path mode
   const char *path = luaL_checkstring(L, 1);
   if (chmod(path, (mode_t)luaL_checkinteger(L, 2)) < 0)
@@ -399,6 +408,7 @@ static const luaL_Reg functions[] = {
     {"socketpair",         l_socketpair      },
     {"socket_from_fd",     l_from_fd         },
     {"socket_file",        l_socket_file     },
+    {"check_path_size",    l_check_path_size },
     {"chmod",              l_chmod           },
     {NULL,                 NULL              },
 };

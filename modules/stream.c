@@ -33,6 +33,13 @@ void stream_name(const Stream *s, char *text, size_t size) {
     address_format(&s->peer.any, sizeof s->peer, text, size);
 }
 
+void stream_describe(const Stream *s, const char *what, char *text,
+                     size_t size) {
+  char name[ADDRESS_TEXT_SIZE];
+  stream_name(s, name, sizeof name);
+  snprintf(text, size, "%s %s %s", what, s->transport->name, name);
+}
+
 int stream_raise(lua_State *L, const Stream *s, int err, const char *op) {
   char name[ADDRESS_TEXT_SIZE];
   stream_name(s, name, sizeof name);
@@ -117,11 +124,8 @@ static int abort_wait_closed(moonloop_wait *w, void *ud) {
 
 static void describe_wait_closed(Runtime *rt, moonloop_wait *w, char *text,
                                  size_t size) {
-  Stream *s = w->abort_ud;
-  char name[ADDRESS_TEXT_SIZE];
   (void)rt;
-  stream_name(s, name, sizeof name);
-  snprintf(text, size, "close %s %s", s->transport->name, name);
+  stream_describe(w->abort_ud, "close", text, size);
 }
 
 // Cancelled at the end of a block: the flush is given up.
@@ -193,10 +197,7 @@ static Stream *of_resource(Resource *r) {
 
 static void describe(Resource *r, char *text, size_t size) {
   Stream *s = of_resource(r);
-  char name[ADDRESS_TEXT_SIZE];
-  stream_name(s, name, sizeof name);
-  snprintf(text, size, "%s %s %s", s->push ? "transport" : "stream",
-           s->transport->name, name);
+  stream_describe(s, s->push ? "transport" : "stream", text, size);
 }
 
 static void abort_resource(Resource *r) {

@@ -115,6 +115,10 @@ Stream *stream_check(lua_State *L);
 // "127.0.0.1:80", the peer, or what else it is known by.
 void stream_name(const Stream *s, char *text, size_t size);
 
+// The same for the inspector: "read tcp 127.0.0.1:80".
+void stream_describe(const Stream *s, const char *what, char *text,
+                     size_t size);
+
 // Raises the Error for an errno value, saying what was done.
 int stream_raise(lua_State *L, const Stream *s, int err, const char *op);
 

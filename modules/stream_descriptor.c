@@ -25,9 +25,12 @@ void quiet_pipe_begin(QuietPipe *q) {
   sigset_t pipe, pending;
   sigemptyset(&pipe);
   sigaddset(&pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe, &q->mask);
+  q->was_pending = false;
+  if (!sigismember(&q->mask, SIGPIPE))
+    return; // unblocked until now, none can be pending
   sigpending(&pending);
   q->was_pending = sigismember(&pending, SIGPIPE) == 1;
-  pthread_sigmask(SIG_BLOCK, &pipe, &q->mask);
 }
 
 void quiet_pipe_end(const QuietPipe *q, bool broken) {

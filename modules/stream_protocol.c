@@ -100,8 +100,7 @@ static Stream *push_self(lua_State *L) { // stream size
 // ---- what comes in ---------------------------------------------------------
 
 static int data_main(lua_State *L) { // stream size
-  push_self(L);
-  Stream *s = lua_touserdata(L, 1);
+  Stream *s = push_self(L);
   lua_getiuservalue(L, 3, PUSH_PROTOCOL);
   if (lua_getfield(L, 4, "data_received") == LUA_TNIL)
     return 0;

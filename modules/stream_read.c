@@ -38,7 +38,6 @@ void stream_unwatch(Stream *s) {
 
 // ---- receiving -------------------------------------------------------------
 
-//
 // The request stays the reader's until its task sees the answer: a close that
 // comes first can still change what that is, and no other task can read.
 
@@ -159,11 +158,8 @@ static int abort_read(moonloop_wait *w, void *ud) {
 
 static void describe_read(Runtime *rt, moonloop_wait *w, char *text,
                           size_t size) {
-  Stream *s = w->abort_ud;
-  char name[ADDRESS_TEXT_SIZE];
   (void)rt;
-  stream_name(s, name, sizeof name);
-  snprintf(text, size, "read %s %s", s->transport->name, name);
+  stream_describe(w->abort_ud, "read", text, size);
 }
 
 static Stream *check_readable(lua_State *L) {

@@ -45,11 +45,8 @@ static int abort_flush(moonloop_wait *w, void *ud) {
 
 static void describe_pen(Runtime *rt, moonloop_wait *w, char *text,
                          size_t size) {
-  Stream *s = w->abort_ud;
-  char name[ADDRESS_TEXT_SIZE];
   (void)rt;
-  stream_name(s, name, sizeof name);
-  snprintf(text, size, "sendfile %s %s", s->transport->name, name);
+  stream_describe(w->abort_ud, "sendfile", text, size);
 }
 
 // Waits for room, or (not `sends`) until the queue is empty.

@@ -220,11 +220,8 @@ static int abort_drain(moonloop_wait *w, void *ud) {
 
 static void describe_drain(Runtime *rt, moonloop_wait *w, char *text,
                            size_t size) {
-  Stream *s = w->abort_ud;
-  char name[ADDRESS_TEXT_SIZE];
   (void)rt;
-  stream_name(s, name, sizeof name);
-  snprintf(text, size, "drain %s %s", s->transport->name, name);
+  stream_describe(w->abort_ud, "drain", text, size);
 }
 
 /// Waits until the write buffer has drained below its low-water mark (16 KiB),

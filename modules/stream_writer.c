@@ -277,11 +277,8 @@ static int abort_turn(moonloop_wait *w, void *ud) {
 
 static void describe_turn(Runtime *rt, moonloop_wait *w, char *text,
                           size_t size) {
-  Stream *s = w->abort_ud;
-  char name[ADDRESS_TEXT_SIZE];
   (void)rt;
-  stream_name(s, name, sizeof name);
-  snprintf(text, size, "write %s %s", s->transport->name, name);
+  stream_describe(w->abort_ud, "write", text, size);
 }
 
 int writer_wait_turn(lua_State *L, Stream *s, moonloop_push_fn granted,

@@ -10,7 +10,6 @@ local M = {}
 
 local FAMILIES = { inet = true, inet6 = true }
 local FIELDS = { host = "string", port = "number", path = "string" }
-local LONGEST_PATH = 107
 
 --- Raises unless `port` is one.
 function M.check_port(position, name, port, lowest)
@@ -52,10 +51,7 @@ function M.check_path(position, name, path)
   if path:find("\0", 2, true) and path:byte() ~= 0 then
     options.bad_argument(position, name, "the path has a zero byte in it")
   end
-  if #path > LONGEST_PATH then
-    error(core.OSError:new(("%s %s: File name too long"):format(name, path),
-      { code = "ENAMETOOLONG", errno = 36 }), 0)
-  end
+  core.check_path_size(path, name)
   return path
 end
 
