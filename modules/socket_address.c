@@ -48,7 +48,9 @@ bool address_parse(Address *a, const char *host, int port) {
   return true;
 }
 
-bool address_set_path(Address *a, const char *path, size_t size) {
+// Takes a path, or an abstract name behind a zero byte. False when it is longer
+// than ADDRESS_PATH_SIZE.
+static bool set_path(Address *a, const char *path, size_t size) {
   memset(a, 0, sizeof *a);
   if (size > ADDRESS_PATH_SIZE)
     return false;
@@ -66,7 +68,7 @@ static void check_path(lua_State *L, int arg, int family, Address *a) {
   const char *path = lua_tolstring(L, -1, &size);
   if (family != AF_UNSPEC && family != AF_UNIX)
     luaL_argerror(L, arg, "an address {host=, port=} is expected, not a path");
-  if (!address_set_path(a, path, size))
+  if (!set_path(a, path, size))
     luaL_argerror(L, arg, "the path is too long (107 bytes at most)");
   if (size > 1 && path[0] != 0 && memchr(path, 0, size))
     luaL_argerror(L, arg, "the path has a zero byte in it");

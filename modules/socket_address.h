@@ -35,10 +35,6 @@ enum { ADDRESS_TEXT_SIZE = 128, ADDRESS_PATH_SIZE = 107 };
 // no such thing.
 bool address_parse(Address *a, const char *host, int port);
 
-// Takes a path, or an abstract name behind a zero byte. False when it is longer
-// than ADDRESS_PATH_SIZE.
-bool address_set_path(Address *a, const char *path, size_t size);
-
 // Reads the table at `arg`: {path=}, or {host=, port=} with a numeric host of
 // the family (AF_UNSPEC: of any), which may lack where it `may_lack` (then it
 // is any address of this machine). Raises what is wrong with it.

@@ -285,11 +285,6 @@ static int l_is_transport(lua_State *L) {
   return 1;
 }
 
-static int l_is_standard(lua_State *L) {
-  lua_pushboolean(L, stream_check_both(L, 1)->flags & STREAM_STANDARD);
-  return 1;
-}
-
 // -> "tcp", "unix", "pipe", ...
 static int l_kind(lua_State *L) {
   lua_pushstring(L, stream_check_both(L, 1)->transport->name);
@@ -383,7 +378,6 @@ static const luaL_Reg functions[] = {
     {"stream_sockname",    l_sockname          },
     {"stream_kind",        l_kind              },
     {"stream_wait_closed", l_wait_closed       },
-    {"is_standard",        l_is_standard       },
     {"is_transport",       l_is_transport      },
     {"unread",             l_unread            },
     {"was_dropped",        l_was_dropped       },

@@ -56,9 +56,6 @@ bool writer_must_wait(const Stream *s);
 // Whether nobody can write any more.
 bool writer_is_broken(const Stream *s);
 
-// Nothing can be written any more: who waits to is told so.
-void writer_give_up(Stream *s);
-
 // Frees the Writer if it has nothing to do.
 void writer_drop_idle(Stream *s);
 

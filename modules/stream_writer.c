@@ -114,7 +114,8 @@ void stream_stop_writers(Stream *s) {
     wait_wake_later(pen, w->pen_push, s);
 }
 
-void writer_give_up(Stream *s) {
+// Nothing can be written any more: who waits to is told so.
+static void give_up(Stream *s) {
   stream_stop_writers(s);
   writer_drop_idle(s);
 }
@@ -299,7 +300,7 @@ void writer_take_turn(Stream *s) {
     return;
   s->writer->granted = false;
   if (writer_is_broken(s) || (s->flags & STREAM_ENDING))
-    writer_give_up(s);
+    give_up(s);
 }
 
 void writer_drop_pen(Stream *s) {
