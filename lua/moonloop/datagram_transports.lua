@@ -25,7 +25,10 @@ local transport_mt = { __index = Transport, __name = "moonloop.DatagramTransport
 
 -- ---- calling the protocol ------------------------------------------------------
 
-local open = {} -- transports that are not over -> number of their run
+local open = run.register(function(transport) -- those that are not over
+  if not transport.closing then transport:abort() end
+  transport.ended:await()
+end, function(transport) transport:abort() end)
 
 local call
 
@@ -43,7 +46,7 @@ local function finish(self)
   self.queue, self.first, self.last, self.size = {}, 1, 0, 0
   core.call_soon(nil, function()
     if self.made then call(self, "connection_lost", self.error) end
-    open[self] = nil
+    open:remove(self)
     self.ended:set_result()
   end)
 end
@@ -356,7 +359,7 @@ function M.create_datagram_endpoint(_, factory, opts)
     high = HIGH_WATER, low = LOW_WATER, closing = false, over = false, ended = core.Future(),
     family = (socket.family_of(made)), connected = is_connected(made),
   }, transport_mt)
-  open[self] = run.number()
+  open:add(self)
   local begun = core.Future()
   core.call_soon(nil, function()
     begin(self)
@@ -367,16 +370,5 @@ function M.create_datagram_endpoint(_, factory, opts)
   self:abort()
   error(err, 0)
 end
-
-run.add_closer(function(first, last)
-  local list = {}
-  for transport, number in pairs(open) do
-    if number >= first and number <= last then list[#list + 1] = transport end
-  end
-  return list
-end, function(transport)
-  if not transport.closing then transport:abort() end
-  transport.ended:await()
-end, Transport.abort)
 
 return M

@@ -61,16 +61,27 @@ local function unfinished(first, last, except)
   return list
 end
 
-local closers = {} -- what else has to be ended in good order
+-- A Register: what else has to be ended in good order, each with its run's number.
+local Register = {}
+local register_mt = { __index = Register }
+local registers = {}
 
---- Has what `list(first, last)` gives of some runs ended by `close(thing)`, which may
--- await, when these end; where that takes too long by `abort(thing)`.
-function M.add_closer(list, close, abort)
-  closers[#closers + 1] = { list = list, close = close, abort = abort or close }
+--- Makes a Register of things that are ended by `close(thing)`, which may await, when
+-- their run ends; where that takes too long by `abort(thing)`.
+function M.register(close, abort)
+  local self = setmetatable({ runs = {}, close = close, abort = abort or close }, register_mt)
+  registers[#registers + 1] = self
+  return self
 end
 
---- Gives the number of the run that the caller belongs to.
-M.number = current_number
+--- Adds a thing of the present run.
+function Register:add(thing) self.runs[thing] = current_number() end
+
+--- Takes a thing out that has ended.
+function Register:remove(thing) self.runs[thing] = nil end
+
+--- Gives the number of a thing's run.
+function Register:run_of(thing) return self.runs[thing] end
 
 -- A transport that nobody has closed is aborted, and nobody waits for it.
 local function begin_to_close(stream)
@@ -86,21 +97,23 @@ local function report_unsent(stream)
   })
 end
 
--- Calls `fn(closer, thing)` for all that has to be ended in good order. Returns
+-- Calls `fn(register, thing)` for all that has to be ended in good order. Returns
 -- whether there was something.
 local function each_to_close(first, last, fn)
   local found = false
-  for _, closer in ipairs(closers) do
-    for _, thing in ipairs(closer.list(first, last)) do
-      found = true
-      fn(closer, thing)
+  for _, register in ipairs(registers) do
+    local things = {}
+    for thing, number in pairs(register.runs) do
+      if number >= first and number <= last then things[#things + 1] = thing end
     end
+    for _, thing in ipairs(things) do fn(register, thing) end
+    found = found or things[1] ~= nil
   end
   return found
 end
 
-local function close(closer, thing) core.pcall(closer.close, thing) end
-local function abort(closer, thing) closer.abort(thing) end
+local function close(register, thing) core.pcall(register.close, thing) end
+local function abort(register, thing) register.abort(thing) end
 
 local function abort_unsent(streams)
   for _, stream in ipairs(streams) do

@@ -14,7 +14,7 @@ local M = {}
 local Server = {}
 local server_mt = { __index = Server, __name = "moonloop.Server" }
 
-local open = {} -- servers that are not closed -> number of their run
+local open = run.register(function(self) self:close() end) -- servers that are not closed
 
 local RETRY_SECONDS = 0.1 -- when descriptors are out
 local GRACE_SECONDS = 5
@@ -128,17 +128,9 @@ function M.new(list, kind, opts)
     cancel = kind.cancel, max_connections = opts.max_connections, ended = core.Future(),
     closed = false, dismissed = setmetatable({}, { __mode = "k" }),
   }, server_mt)
-  open[self] = run.number()
+  open:add(self)
   return self
 end
-
-run.add_closer(function(first, last)
-  local found = {}
-  for self, number in pairs(open) do
-    if number >= first and number <= last then found[#found + 1] = self end
-  end
-  return found
-end, function(self) self:close() end)
 
 -- ---- methods -------------------------------------------------------------------
 
@@ -153,7 +145,7 @@ function Server:start_serving()
   self.serving = true
   for i, listener in ipairs(self.listeners) do
     local task = core.task_new("accept", nil, false, accept_all, self, listener.socket)
-    core.set_run(task, open[self]) -- whoever calls this
+    core.set_run(task, open:run_of(self)) -- whoever calls this
     self.acceptors[i] = core.set_internal(task)
   end
 end
@@ -193,7 +185,7 @@ function Server:close()
   check_server(self, "close")
   if self.closed then return end
   self.closed = true
-  open[self] = nil
+  open:remove(self)
   listeners.close(self.listeners)
   for _, task in ipairs(self.acceptors) do task:cancel() end
   free_slot(self)
