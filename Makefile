@@ -28,6 +28,9 @@ WERROR = 1
 SANITIZE =
 # 1: show the commands.
 V =
+# 0: builds without TLS, and without OpenSSL.
+TLS = 1
+WITH_TLS := $(filter-out 0,$(TLS))
 
 # What the specs are asked: make specs SPEC=spec/task_spec.lua BUSTED_ARGS="..."
 SPEC =
@@ -46,7 +49,8 @@ OBJ := $(BUILD)/obj
 OUT_OBJ := $(OUT)/obj
 
 HEADERS := $(wildcard host/*.h modules/*.h host/command/*.h)
-LIBRARY_SOURCES := $(sort $(wildcard host/*.c modules/*.c))
+LIBRARY_SOURCES := $(sort $(filter-out $(if $(WITH_TLS),,modules/tls%), \
+  $(wildcard host/*.c modules/*.c)))
 COMMAND_SOURCES := $(sort $(wildcard host/command/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
 EMBED_SOURCES := $(sort $(wildcard spec/embed/*.c))
@@ -73,7 +77,7 @@ SONAME = libmoonloop.so.0
 
 # Lua comes from pkg-config. Libraries that it knows too are named here, each
 # with its Debian package (libssl:libssl-dev): this line is all that one needs.
-PKG_LIBRARIES =
+PKG_LIBRARIES = $(if $(WITH_TLS),libssl:libssl-dev libcrypto:libssl-dev)
 # libev has no .pc file in Debian.
 PLAIN_LIBRARIES = -lev -lpthread -lm
 
@@ -93,6 +97,7 @@ ALL_CFLAGS := $(OPTIMIZE) -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow \
   -Wmissing-prototypes $(if $(filter 1,$(WERROR)),-Werror) \
   -fvisibility=hidden -fPIC $(SANITIZE_FLAGS) \
   -iquote . -iquote host -iquote modules $(LUA_CFLAGS) \
+  -DMOONLOOP_TLS=$(if $(WITH_TLS),1,0) \
   $(if $(PKG_NAMES),$(shell $(PKG_CONFIG) --cflags $(PKG_NAMES) 2>/dev/null)) \
   $(CPPFLAGS) $(CFLAGS)
 # gcc's shared libubsan writes to no file when libasan is there too.

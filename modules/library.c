@@ -12,6 +12,9 @@
 #include "runtime.h"
 #include "socket.h"
 #include "stream.h"
+#if MOONLOOP_TLS
+#include "tls.h"
+#endif
 
 static const char MODULE_KEY; // registry: the module table
 static const char LOADED_KEY; // registry: module name -> what its file returned
@@ -114,6 +117,9 @@ static void open_modules(Runtime *rt, lua_State *L) {
   lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CORE);
   socket_open(rt, L);
   stream_open(rt, L);
+#if MOONLOOP_TLS
+  tls_open(rt, L);
+#endif
   lua_pushcfunction(L, hide_files);
   lua_setfield(L, -2, "hide_files");
   lua_pop(L, 1);

@@ -26,6 +26,11 @@ Stream *stream_check(lua_State *L) {
   return s;
 }
 
+void stream_check_started(lua_State *L, const Stream *s) {
+  if (s->flags & STREAM_STARTING)
+    error_raise(L, "InvalidStateError", "TLS is being started on the stream");
+}
+
 void stream_name(const Stream *s, char *text, size_t size) {
   if (s->label)
     snprintf(text, size, "%s", s->label);
@@ -40,10 +45,23 @@ void stream_describe(const Stream *s, const char *what, char *text,
   snprintf(text, size, "%s %s %s", what, s->transport->name, name);
 }
 
-int stream_raise(lua_State *L, const Stream *s, int err, const char *op) {
+void stream_push_error(lua_State *L, const Stream *s, int err, const char *op) {
   char name[ADDRESS_TEXT_SIZE];
   stream_name(s, name, sizeof name);
-  return error_raise_errno(L, err, op, name);
+  if (err >= STREAM_FAILED)
+    s->transport->filter->push_error(L, s, err, op);
+  else
+    moonloop_error_errno(L, err, op, name);
+}
+
+int stream_raise(lua_State *L, const Stream *s, int err, const char *op) {
+  stream_push_error(L, s, err, op);
+  return lua_error(L);
+}
+
+const Transport *stream_bottom(const Stream *s) {
+  const Filter *filter = s->transport->filter;
+  return filter ? filter->below(s) : s->transport;
 }
 
 // ---- closing ---------------------------------------------------------------
@@ -76,19 +94,34 @@ void stream_finish_close(Stream *s) {
   stream_drop_writer(s); // last: it lets go of the userdata
 }
 
-void stream_begin_close(Stream *s) {
+bool stream_announce_end(Stream *s) {
+  if (!s->transport->filter || s->write_error)
+    return true;
+  s->flags |= STREAM_ENDING | STREAM_ENDED;
+  s->transport->shut_write(s);
+  return !(s->flags & STREAM_HELD);
+}
+
+// The first part of closing: no more is read. False when that was before.
+static bool stop_reading(Stream *s) {
   if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
-    return;
+    return false;
   s->flags |= STREAM_CLOSING;
   stream_unwatch(s);
   stream_stop_reader(s);
   stream_drop_data(s);
   if (s->writer && s->writer->pen_taken) // a file is cut short: nothing follows
     writer_drop_pieces(s->writer);
-  if (stream_unsent(s) == 0)
-    stream_finish_close(s);
-  else
+  return true;
+}
+
+void stream_begin_close(lua_State *L, Stream *s, int self) {
+  if (!stop_reading(s))
+    return;
+  if (stream_unsent(s) > 0)
     stream_stop_writers(s);
+  else if (stream_announce_end(s) || !writer_watch(writer_need(L, s, self)))
+    stream_finish_close(s);
 }
 
 void stream_abort(Stream *s) {
@@ -104,7 +137,7 @@ void stream_abort(Stream *s) {
 // @function Stream:close
 // @see asyncio.StreamWriter.close
 static int l_close(lua_State *L) {
-  stream_begin_close(stream_check_any(L));
+  stream_begin_close(L, stream_check_any(L), 1);
   return 0;
 }
 
@@ -182,7 +215,7 @@ static int l_close_variable(lua_State *L) { // stream error
     stream_abort(s);
     return 0;
   }
-  stream_begin_close(s);
+  stream_begin_close(L, s, 1);
   lua_settop(L, 1);
   if ((s->flags & STREAM_CLOSED) || !t)
     return 0;
@@ -240,7 +273,7 @@ static int l_gc(lua_State *L) {
 static int l_peername(lua_State *L) {
   Stream *s = stream_check_both(L, 1);
   Address a;
-  if (s->transport == &stream_unix) {
+  if (stream_bottom(s) == &stream_unix) {
     address_of_peer(s->fd, &a);
     if (s->fd < 0 && s->push && s->push->names)
       a = s->push->names->peer;
@@ -285,9 +318,23 @@ static int l_is_transport(lua_State *L) {
   return 1;
 }
 
-// -> "tcp", "unix", "pipe", ...
+// -> "127.0.0.1:80", or what else it is known by
+static int l_name(lua_State *L) {
+  char name[ADDRESS_TEXT_SIZE];
+  stream_name(stream_check_both(L, 1), name, sizeof name);
+  lua_pushstring(L, name);
+  return 1;
+}
+
+// -> "tcp", "unix", "pipe", ..., "tls"
 static int l_kind(lua_State *L) {
   lua_pushstring(L, stream_check_both(L, 1)->transport->name);
+  return 1;
+}
+
+// The same, below a filter.
+static int l_bottom(lua_State *L) {
+  lua_pushstring(L, stream_bottom(stream_check_both(L, 1))->name);
   return 1;
 }
 
@@ -324,9 +371,12 @@ static int l_close_idle_streams(lua_State *L) { // first last
   int last = (int)luaL_checkinteger(L, 2);
   for (Resource *r = rt->resources, *next; r; r = next) {
     next = r->next;
-    if (is_of_runs(r, first, last) && !of_resource(r)->push &&
-        stream_unsent(of_resource(r)) == 0)
-      stream_begin_close(of_resource(r));
+    Stream *s = of_resource(r);
+    if (!is_of_runs(r, first, last) || s->push || stream_unsent(s) > 0 ||
+        !stop_reading(s))
+      continue;
+    stream_announce_end(s); // what does not go out at once is not waited for
+    stream_finish_close(s);
   }
   return 0;
 }
@@ -376,7 +426,9 @@ static const luaL_Reg functions[] = {
     {"close_idle_streams", l_close_idle_streams},
     {"stream_peername",    l_peername          },
     {"stream_sockname",    l_sockname          },
+    {"stream_name",        l_name              },
     {"stream_kind",        l_kind              },
+    {"stream_bottom",      l_bottom            },
     {"stream_wait_closed", l_wait_closed       },
     {"is_transport",       l_is_transport      },
     {"unread",             l_unread            },

@@ -27,7 +27,27 @@ typedef struct Transport {
   int (*shut_write)(Stream *s); // tells the peer that nothing more comes, or
                                 // NULL where that cannot be told
   void (*close)(Stream *s);     // lets go of the descriptor
+  const struct Filter *filter;  // NULL where bytes are as the descriptor has
+                                // them
 } Transport;
+
+// What a transport has in addition that changes the bytes on their way: it
+// stands on another one, and may hold some of them.
+typedef struct Filter {
+  // Has stream_on_readable called once more: there is something to receive that
+  // no event of the descriptor tells of.
+  void (*read_again)(Stream *s);
+  // Pushes the Error for STREAM_FAILED or STREAM_TRUNCATED. -> error
+  void (*push_error)(lua_State *L, const Stream *s, int err, const char *op);
+  // The transport below.
+  const Transport *(*below)(const Stream *s);
+  // Frees what is left of it; the Stream has the transport below again.
+  void (*free)(Stream *s);
+} Filter;
+
+// What errors can be beside errno values: what a filter alone can explain, and
+// an end of the descriptor that the peer did not announce.
+enum { STREAM_FAILED = 10000, STREAM_TRUNCATED };
 
 enum {
   STREAM_EOF = 1,          // the peer has said its last byte
@@ -43,7 +63,9 @@ enum {
   STREAM_BLOCKING = 1024,  // shared and blocking: looked at before each call
   STREAM_BORROWED = 2048,  // stands for what others use: `original`
   STREAM_STANDARD = 4096,  // is `moonloop.stdin` or the like
-  STREAM_DROPPED = 8192    // closed by nobody's wish: a standard one stays
+  STREAM_DROPPED = 8192,   // closed by nobody's wish: a standard one stays
+  STREAM_STARTING = 16384, // a filter is being set up: nobody reads or writes
+  STREAM_HELD = 32768      // the filter has bytes that are not sent
 };
 
 typedef enum ReadMode {
@@ -83,8 +105,8 @@ struct Stream {
   Writer *writer; // NULL while nothing waits to be sent
   Push *push;     // NULL where tasks read
   int fd;
-  uint16_t flags;
-  int16_t read_error; // errno values; once set, for good
+  uint32_t flags;
+  int16_t read_error; // errno values and the like; once set, for good
   int16_t write_error;
   int anchor; // holds the userdata while unsent data goes out, or a protocol is
               // at work
@@ -112,6 +134,9 @@ Stream *stream_check_both(lua_State *L, int arg);
 // Raises InvalidStateError when it was closed.
 Stream *stream_check(lua_State *L);
 
+// Raises InvalidStateError while a filter is being set up.
+void stream_check_started(lua_State *L, const Stream *s);
+
 // "127.0.0.1:80", the peer, or what else it is known by.
 void stream_name(const Stream *s, char *text, size_t size);
 
@@ -119,12 +144,21 @@ void stream_name(const Stream *s, char *text, size_t size);
 void stream_describe(const Stream *s, const char *what, char *text,
                      size_t size);
 
-// Raises the Error for an errno value, saying what was done.
+// Pushes the Error for an errno value or the like, saying what was done; the
+// other one raises it. -> error
+void stream_push_error(lua_State *L, const Stream *s, int err, const char *op);
 int stream_raise(lua_State *L, const Stream *s, int err, const char *op);
 
-// Flushes, then closes.
-void stream_begin_close(Stream *s);
+// The transport that has the descriptor, below a filter.
+const Transport *stream_bottom(const Stream *s);
+
+// Flushes, then closes. The stream is at index `self`, but for a protocol's.
+void stream_begin_close(lua_State *L, Stream *s, int self);
 void stream_abort(Stream *s);
+
+// Everything is out: tells the peer that this was all, where a filter has words
+// for that. False when these are not out yet.
+bool stream_announce_end(Stream *s);
 
 // Lets go of the descriptor and wakes who waits for that.
 void stream_finish_close(Stream *s);
@@ -202,6 +236,9 @@ bool stream_is_answerable(Stream *s);
 int stream_answer(lua_State *L, Stream *s);
 
 // ---- reading: stream_read.c
+
+// Sees to it that a filter's bytes are come back for.
+void stream_come_again(Stream *s);
 
 // False when the descriptor was closed behind the Stream's back.
 bool stream_watch(Stream *s);

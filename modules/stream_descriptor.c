@@ -152,13 +152,15 @@ static int file_shut_write(Stream *s) {
   return 0;
 }
 
-const Transport stream_pipe = {"pipe", fd_receive, fd_send, pipe_shut_write,
-                               stream_close_descriptor};
-const Transport stream_tty = {"tty", tty_receive, fd_send, NULL,
-                              stream_close_descriptor};
-const Transport stream_pty = {"pty", tty_receive, fd_send, NULL,
-                              stream_close_descriptor};
-const Transport stream_device = {"device", fd_receive, fd_send, NULL,
-                                 stream_close_descriptor};
-const Transport stream_file = {"file", fd_receive, fd_send, file_shut_write,
-                               stream_close_descriptor};
+const Transport stream_pipe = {
+    "pipe", fd_receive, fd_send, pipe_shut_write, stream_close_descriptor,
+    NULL};
+const Transport stream_tty = {
+    "tty", tty_receive, fd_send, NULL, stream_close_descriptor, NULL};
+const Transport stream_pty = {
+    "pty", tty_receive, fd_send, NULL, stream_close_descriptor, NULL};
+const Transport stream_device = {
+    "device", fd_receive, fd_send, NULL, stream_close_descriptor, NULL};
+const Transport stream_file = {
+    "file", fd_receive, fd_send, file_shut_write, stream_close_descriptor,
+    NULL};

@@ -49,6 +49,8 @@ static void set_label(lua_State *L, Stream *s, const char *text) {
 }
 
 void stream_free(Stream *s) {
+  if (s->transport->filter)
+    s->transport->filter->free(s);
   if (s->label)
     runtime_free(s->rt, s->label, strlen(s->label) + 1);
   s->label = NULL;
@@ -158,7 +160,7 @@ static void own_descriptor(lua_State *L, Stream *s, int fd, unsigned flags) {
     stream_own(L, s, fd, transport);
   if (transport == &stream_file)
     flags |= STREAM_FILE | STREAM_MORE;
-  s->flags |= (uint16_t)flags;
+  s->flags |= flags;
 }
 
 // A description of our own of what `fd` is open on, or -1.

@@ -156,13 +156,13 @@ static int eof_main(lua_State *L) { // stream size
   if (s->writer && s->writer->pen_taken)
     s->push->closes_later = true;
   else
-    stream_begin_close(s);
+    stream_begin_close(L, s, 3);
   return 0;
 }
 
 void push_after_file(Stream *s) {
   if (s->push->closes_later)
-    stream_begin_close(s);
+    stream_begin_close(s->rt->scratch, s, 0);
 }
 
 // Something stirs on a descriptor that is only written to: the other end is
@@ -198,6 +198,7 @@ void push_on_readable(Stream *s) {
     push_fail(s, s->read_error);
   else if (n == 0)
     call_main(s, eof_main, 0);
+  stream_come_again(s);
 }
 
 static bool is_watchable(const Stream *s) {
@@ -212,8 +213,9 @@ static void queue_held(Stream *s) {
 }
 
 void push_read_on(Stream *s) {
-  const unsigned ended = STREAM_CLOSING | STREAM_CLOSED | STREAM_EOF;
-  if (s->push->made && !s->push->reading_paused && !(s->flags & ended) &&
+  const unsigned no_more =
+      STREAM_CLOSING | STREAM_CLOSED | STREAM_EOF | STREAM_STARTING;
+  if (s->push->made && !s->push->reading_paused && !(s->flags & no_more) &&
       is_watchable(s)) {
     if (stream_held(s) > 0)
       queue_held(s);
@@ -235,10 +237,8 @@ void push_connection_made(lua_State *L, Stream *s) {
 
 static int lost_main(lua_State *L) { // stream size
   Stream *s = push_self(L);
-  char name[ADDRESS_TEXT_SIZE];
-  stream_name(s, name, sizeof name);
   if (s->push->error)
-    moonloop_error_errno(L, s->push->error, "connection", name);
+    stream_push_error(L, s, s->push->error, "connection");
   else
     lua_getiuservalue(L, 3, PUSH_ERROR);
   call(L, s, 3, "connection_lost", 1);
@@ -275,7 +275,7 @@ static void keep_names(Stream *s) {
   if (!names)
     return;
   address_of_socket(s->fd, &names->own);
-  if (s->transport == &stream_unix)
+  if (stream_bottom(s) == &stream_unix)
     address_of_peer(s->fd, &names->peer);
 }
 
@@ -284,7 +284,8 @@ void push_lost(Stream *s) {
   if (p->over || s->anchor == LUA_NOREF)
     return;
   p->over = true;
-  if (s->transport == &stream_tcp || s->transport == &stream_unix)
+  const Transport *bottom = stream_bottom(s);
+  if (bottom == &stream_tcp || bottom == &stream_unix)
     keep_names(s);
   ready_push(s->rt, &p->ready);
 }

@@ -17,14 +17,22 @@ enum { READ_AHEAD = 65536, PIECES_AT_ONCE = 16 };
 
 // ---- the watcher -----------------------------------------------------------
 
+void stream_come_again(Stream *s) {
+  if ((s->flags & STREAM_MORE) && s->transport->filter && ev_is_active(&s->io))
+    s->transport->filter->read_again(s);
+}
+
 bool stream_watch(Stream *s) {
-  if (ev_is_active(&s->io) || s->fd < 0)
+  if (s->fd < 0)
     return true;
-  if (!stream_is_alive(s))
-    return false; // libev would end the process
-  ev_io_start(s->rt->loop, &s->io);
-  if (!s->push) // the wait of a reader keeps the loop alive, not this
-    ev_unref(s->rt->loop);
+  if (!ev_is_active(&s->io)) {
+    if (!stream_is_alive(s))
+      return false; // libev would end the process
+    ev_io_start(s->rt->loop, &s->io);
+    if (!s->push) // the wait of a reader keeps the loop alive, not this
+      ev_unref(s->rt->loop);
+  }
+  stream_come_again(s);
   return true;
 }
 
@@ -83,13 +91,13 @@ static void end_reading(Stream *s, int err) {
 ssize_t stream_receive(Stream *s) {
   char *buffer = s->rt->receive_buffer;
   ssize_t n;
+  if (!(s->flags & STREAM_FILE))
+    s->flags &= ~(unsigned)STREAM_MORE;
   do
     n = s->transport->receive(s, buffer, RECEIVE_BUFFER_SIZE);
   while (n < 0 && errno == EINTR);
   if (n == RECEIVE_BUFFER_SIZE)
     s->flags |= STREAM_MORE;
-  else if (!(s->flags & STREAM_FILE))
-    s->flags &= (uint16_t)~STREAM_MORE;
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
     return -1;
   if (n > 0)
@@ -145,6 +153,8 @@ void stream_on_readable(struct ev_loop *loop, ev_io *io, int revents) {
     keep(s, s->rt->receive_buffer, (size_t)n);
   if (waits && stream_is_answerable(s))
     wake_reader(s, push_answer);
+  else
+    stream_come_again(s);
 }
 
 // ---- reading in Lua --------------------------------------------------------
@@ -164,6 +174,7 @@ static void describe_read(Runtime *rt, moonloop_wait *w, char *text,
 
 static Stream *check_readable(lua_State *L) {
   Stream *s = stream_check(L);
+  stream_check_started(L, s);
   if (s->flags & STREAM_WRITE_ONLY)
     error_raise(L, "InvalidStateError", "the stream is for writing only");
   if (!s->read.wait)

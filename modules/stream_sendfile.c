@@ -97,7 +97,7 @@ static int take_pen(lua_State *L, Stream *s) {
   wait_check(s->rt, L);
   Writer *w = writer_need(L, s, 1);
   w->pen_taken = true;
-  if (w->unsent == 0)
+  if (stream_unsent(s) == 0)
     return 0;
   return wait_with_pen(L, s, false, push_flushed);
 }

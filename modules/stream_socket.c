@@ -32,8 +32,12 @@ static void tcp_close(Stream *s) {
   stream_close_descriptor(s);
 }
 
-const Transport stream_tcp = {"tcp", socket_receive, socket_send,
-                              socket_shut_write, tcp_close};
+const Transport stream_tcp = {
+    "tcp", socket_receive, socket_send, socket_shut_write, tcp_close, NULL};
 
-const Transport stream_unix = {"unix", socket_receive, socket_send,
-                               socket_shut_write, stream_close_descriptor};
+const Transport stream_unix = {"unix",
+                               socket_receive,
+                               socket_send,
+                               socket_shut_write,
+                               stream_close_descriptor,
+                               NULL};

@@ -71,6 +71,7 @@ static int l_get_write_buffer_size(lua_State *L) {
 // Raises where the program should know better. False when the connection was
 // lost, which the protocol will hear of: what is written is dropped.
 static bool may_write(lua_State *L, Stream *s) {
+  stream_check_started(L, s);
   if (s->flags & STREAM_READ_ONLY)
     error_raise(L, "InvalidStateError", "the transport is for reading only");
   if (s->push->closed_here)
@@ -133,7 +134,7 @@ static int l_write_eof(lua_State *L) {
                 s->transport->name);
   if (s->flags & STREAM_WRITE_ONLY) {
     s->flags |= STREAM_ENDING | STREAM_ENDED; // closing it says so
-    stream_begin_close(s);
+    stream_begin_close(L, s, 1);
   } else {
     stream_end_writing(s);
   }
@@ -192,7 +193,7 @@ static int l_close(lua_State *L) {
   Stream *s = check_self(L);
   if (!(s->flags & (STREAM_CLOSING | STREAM_CLOSED)))
     s->push->closed_here = true;
-  stream_begin_close(s);
+  stream_begin_close(L, s, 1);
   return 0;
 }
 

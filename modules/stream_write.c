@@ -25,6 +25,7 @@ static int raise_write_error(lua_State *L, const Stream *s) {
 }
 
 void stream_check_writable(lua_State *L, const Stream *s) {
+  stream_check_started(L, s);
   if (s->flags & STREAM_READ_ONLY)
     error_raise(L, "InvalidStateError", "the stream is for reading only");
   if (s->flags & (STREAM_CLOSING | STREAM_CLOSED))
@@ -89,7 +90,7 @@ bool stream_send(lua_State *L, Stream *s) {
     sent = send_now(L, s, 2, last);
   if (s->write_error)
     return false;
-  if (sent < total)
+  if (sent < total || (s->flags & STREAM_HELD))
     queue_rest(L, s, 2, last, sent);
   return s->write_error == 0;
 }

@@ -19,7 +19,8 @@
 enum { PIECES_AT_ONCE = 64 };
 
 size_t stream_unsent(const Stream *s) {
-  return s->writer ? s->writer->unsent : 0;
+  return (s->writer ? s->writer->unsent : 0) +
+         (s->flags & STREAM_HELD ? 1 : 0); // how much it is does not matter
 }
 
 // ---- the turn --------------------------------------------------------------
@@ -92,8 +93,8 @@ bool writer_is_broken(const Stream *s) {
 }
 
 static bool is_needed(const Writer *w) {
-  return w->unsent > 0 || w->writers.first || w->drainers.first || w->granted ||
-         w->pen_taken;
+  return stream_unsent(w->stream) > 0 || w->writers.first ||
+         w->drainers.first || w->granted || w->pen_taken;
 }
 
 void writer_drop_idle(Stream *s) {
@@ -131,10 +132,10 @@ static void when_sent(Stream *s) {
     s->flags |= STREAM_ENDED;
     s->transport->shut_write(s);
   }
-  if (s->flags & STREAM_CLOSING)
-    stream_finish_close(s);
-  else
+  if (!(s->flags & STREAM_CLOSING))
     writer_drop_idle(s);
+  else if (stream_announce_end(s) || !writer_watch(w))
+    stream_finish_close(s);
 }
 
 void writer_fail(Stream *s, int err) {
@@ -217,9 +218,9 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
   if (s->push && s->rt->in_lua > 0)
     return; // the protocol cannot be called inside a call; it comes again
   bool is_for_pen = w->pen_taken && w->pen_sends;
-  if (w->unsent > 0 && !is_for_pen && !send_queued(w))
+  if (stream_unsent(s) > 0 && !is_for_pen && !send_queued(w))
     return;
-  if (w->pen_wait && (is_for_pen || w->unsent == 0)) {
+  if (w->pen_wait && (is_for_pen || stream_unsent(s) == 0)) {
     wake_pen(w);
     return;
   }
@@ -229,7 +230,7 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents) {
   }
   if (s->push)
     push_resume_writing(s); // which may do anything
-  if (s->writer && s->writer->unsent == 0)
+  if (s->writer && stream_unsent(s) == 0)
     when_sent(s);
 }
 
@@ -310,7 +311,7 @@ void writer_drop_pen(Stream *s) {
   w->pen_taken = false;
   w->pen_wait = NULL;
   ev_io_stop(s->rt->loop, &w->source);
-  if (w->unsent > 0 || s->push) { // a protocol is told from the loop
+  if (stream_unsent(s) > 0 || s->push) { // a protocol is told from the loop
     if (!writer_watch(w))
       fail(s, EBADF);
     else if (s->push)

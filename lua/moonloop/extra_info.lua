@@ -8,7 +8,7 @@ local socket_options = require "moonloop.socket_options"
 
 local M = {}
 
-local SOCKETS = { tcp = true, unix = true }
+local SOCKETS = { tcp = true, unix = true, tls = true }
 
 local TransportSocket = {}
 local transport_socket_mt = { __index = TransportSocket, __name = "moonloop.TransportSocket" }
@@ -71,7 +71,7 @@ local getters = {
 }
 
 function getters.peercred(stream)
-  if core.stream_kind(stream) ~= "unix" or stream:fileno() < 0 then return nil end
+  if core.stream_bottom(stream) ~= "unix" or stream:fileno() < 0 then return nil end
   return core.get_socket_option(stream:fileno(), "SO_PEERCRED")
 end
 
@@ -84,6 +84,11 @@ function getters.pipe(stream)
   if SOCKETS[core.stream_kind(stream)] or stream:fileno() < 0 then return nil end
   return stream:fileno()
 end
+
+-- Where Moonloop was built without TLS there are none.
+getters.tls = core.tls_info
+getters.peercert = core.tls_peercert
+getters.cipher = core.tls_cipher
 
 function M.get(stream, name, default)
   options.check_type(1, "get_extra_info", name, "string")

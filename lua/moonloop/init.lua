@@ -84,6 +84,7 @@ local lazy = {
   stdout = "standard",
   stderr = "standard",
   socket = "socket",
+  tls = "tls",
   open_datagram = "datagrams",
   Protocol = "protocol_classes",
   DatagramProtocol = "protocol_classes",

@@ -44,6 +44,7 @@ local lazy = {
   connect_read_pipe = "protocols",
   connect_write_pipe = "protocols",
   sendfile = "protocols",
+  start_tls = "tls_streams",
   create_datagram_endpoint = "datagram_transports",
 }
 

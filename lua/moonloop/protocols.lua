@@ -9,6 +9,7 @@ local servers = require "moonloop.servers"
 local socket = require "moonloop.socket"
 local sources = require "moonloop.sources"
 local streams = require "moonloop.streams"
+local tls_streams = require "moonloop.tls_streams"
 local transfer = require "moonloop.transfer"
 
 local M = {}
@@ -45,13 +46,20 @@ local function begin(transport, protocol)
 end
 
 -- The same for a connected Socket, which is closed when that fails. Awaits.
-local function begin_with(connected, factory)
+local function begin_with(connected, factory, settings)
   local ok, protocol = pcall(make_in_task, factory)
   if not ok then
     connected:close()
     error(protocol, 0)
   end
-  return begin(core.transport(connected, protocol), protocol)
+  local transport = core.transport(connected, protocol)
+  if settings then tls_streams.start(transport, settings) end
+  return begin(transport, protocol)
+end
+
+-- What connecting is to make of a Socket.
+local function maker(factory)
+  return function(connected, _, settings) return begin_with(connected, factory, settings) end
 end
 
 -- ---- connections ---------------------------------------------------------------
@@ -68,8 +76,8 @@ end
 -- @see asyncio.loop.create_connection
 function M.create_connection(_, factory, host, port, opts)
   options.check_callable(1, "create_connection", factory)
-  local connected = streams.connect_socket(2, "create_connection", host, port, opts)
-  local transport, protocol = begin_with(connected, factory)
+  local transport, protocol = streams.connect_tcp(2, "create_connection", host, port, opts, nil,
+    maker(factory))
   return transport, protocol
 end
 
@@ -83,8 +91,8 @@ end
 -- @see asyncio.loop.create_unix_connection
 function M.create_unix_connection(_, factory, path, opts)
   options.check_callable(1, "create_unix_connection", factory)
-  local connected = streams.connect_unix_socket(2, "create_unix_connection", path, opts)
-  local transport, protocol = begin_with(connected, factory)
+  local transport, protocol = streams.connect_path(2, "create_unix_connection", path, opts, nil,
+    maker(factory))
   return transport, protocol
 end
 
@@ -92,13 +100,18 @@ end
 -- @function Loop:connect_accepted_socket
 -- @param factory as of `create_connection`
 -- @param sock a connected Socket, which is emptied, or its descriptor
+-- @param[opt] opts table: `tls` (a context of `tls.server_context`) and what goes with
+-- it as `create_server`
 -- @return Transport, protocol
--- @raise what the factory raises; InvalidStateError when it is closed; see Awaiting
--- functions
+-- @raise what the factory raises; InvalidStateError when it is closed; TLSError,
+-- CertificateError, TimeoutError of the handshake; see Awaiting functions
 -- @see asyncio.loop.connect_accepted_socket
-function M.connect_accepted_socket(_, factory, sock)
-  options.check_callable(1, "connect_accepted_socket", factory)
-  return begin_with(socket.check_connected(2, "connect_accepted_socket", sock), factory)
+function M.connect_accepted_socket(_, factory, sock, opts)
+  local name = "connect_accepted_socket"
+  options.check_callable(1, name, factory)
+  opts = options.check(3, name, opts, tls_streams.SERVER_OPTIONS)
+  local settings = tls_streams.server_settings(3, name, opts)
+  return begin_with(socket.check_connected(2, name, sock), factory, settings)
 end
 
 local function connect_pipe(name, factory, source, direction)
@@ -160,6 +173,12 @@ local function report(err)
   })
 end
 
+local function accept(transport, settings)
+  if tls_streams.accept(transport, settings) then
+    core.call_soon(nil, core.connection_made, transport)
+  end
+end
+
 function kind.serve(self, connection)
   local ok, protocol = pcall(M.make, self.factory)
   if not ok then
@@ -171,7 +190,11 @@ function kind.serve(self, connection)
   local added, err = pcall(function()
     server.add(self, transport, transport)
     core.set_owner(transport, self.on_lost)
-    core.call_soon(nil, core.connection_made, transport)
+    if not self.settings then
+      core.call_soon(nil, core.connection_made, transport)
+      return
+    end
+    core.set_internal(core.task_new("tls handshake", nil, false, accept, transport, self.settings))
   end)
   if added then return end
   transport:abort()
@@ -180,9 +203,9 @@ end
 
 function kind.cancel(transport) transport:close() end
 
-local function start(factory, list, opts)
+local function start(factory, list, opts, settings)
   local self = server.new(list, kind, opts)
-  self.factory = factory
+  self.factory, self.settings = factory, settings
   self.on_lost = function(transport) server.forget(self, transport) end
   if opts.start_serving ~= false then self:start_serving() end
   return self

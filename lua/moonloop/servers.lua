@@ -10,26 +10,23 @@ local options = require "moonloop.options"
 local server = require "moonloop.server"
 local streams = require "moonloop.streams"
 local tasks = require "moonloop.tasks"
+local tls_streams = require "moonloop.tls_streams"
 
 local M = {}
 
 -- Options of all servers, with connections of either kind.
-local COMMON = {
+local COMMON = options.with(tls_streams.SERVER_OPTIONS, {
   backlog = "number",
   start_serving = "boolean",
   max_connections = "number",
   sock = "any",
-  tls = "any",
-  tls_handshake_timeout = "number",
-}
+})
 
 local TCP = options.with(COMMON, { reuse_port = "boolean", family = "string" })
 local UNIX = options.with(COMMON, { mode = "number or string" })
 local LIMIT = { limit = "number" }
 
 local STREAM_TCP, STREAM_UNIX = options.with(TCP, LIMIT), options.with(UNIX, LIMIT)
-
-local NOT_YET = { "tls", "tls_handshake_timeout" }
 
 -- ---- connections ---------------------------------------------------------------
 
@@ -77,9 +74,18 @@ function kind.cancel(task) task:cancel() end
 
 -- ---- making one ----------------------------------------------------------------
 
-local function start(handler, list, opts)
+-- A handler that is called once the handshake is done: in the connection's own task,
+-- so that nobody waits for a client that is slow.
+local function behind_tls(handler, settings)
+  return function(stream)
+    if tls_streams.accept(stream, settings) then handler(stream, stream) end
+  end
+end
+
+local function start(handler, list, opts, settings)
   local self = server.new(list, kind, opts)
   self.handler = tasks.callable_as_function(handler)
+  if settings then self.handler = behind_tls(self.handler, settings) end
   self.limit = opts.limit
   self.on_end = function(task)
     core.take(task)
@@ -91,37 +97,37 @@ end
 
 --- Makes the listening sockets for the function `name`, whose host is argument 2.
 -- Awaits.
--- @return list of Listeners, the options
+-- @return list of Listeners, the options, the settings of TLS or nil
 function M.listen(name, host, port, opts, known)
   opts = options.check(4, name, opts, known or TCP)
-  streams.refuse_not_yet(4, name, opts, NOT_YET)
   streams.check_limit(4, name, opts.limit)
   listeners.check_options(4, name, opts)
+  local settings = tls_streams.server_settings(4, name, opts)
   if opts.sock ~= nil then
     if host ~= nil then options.bad_argument(2, name, "nil expected beside the option 'sock'") end
     if port ~= nil then options.bad_argument(3, name, "nil expected beside the option 'sock'") end
-    return listeners.given(4, name, opts.sock, opts.backlog), opts
+    return listeners.given(4, name, opts.sock, opts.backlog), opts, settings
   end
   if host ~= nil then addresses.check_host(2, name, host) end
   port = addresses.check_port(3, name, port, 0)
   core.check() -- resolving names may wait
-  return listeners.tcp(host, port, opts), opts
+  return listeners.tcp(host, port, opts), opts, settings
 end
 
 --- The same on the path of a Unix socket. Awaits.
 function M.listen_unix(name, path, opts, known)
   opts = options.check(3, name, opts, known or UNIX)
-  streams.refuse_not_yet(3, name, opts, NOT_YET)
   streams.check_limit(3, name, opts.limit)
   listeners.check_options(3, name, opts)
   local mode = listeners.check_mode(3, name, opts.mode)
+  local settings = tls_streams.server_settings(3, name, opts)
   if opts.sock ~= nil then
     if path ~= nil then options.bad_argument(2, name, "nil expected beside the option 'sock'") end
-    return listeners.given(3, name, opts.sock, opts.backlog), opts
+    return listeners.given(3, name, opts.sock, opts.backlog), opts, settings
   end
   addresses.check_path(2, name, path)
   core.check()
-  return listeners.unix(path, { mode = mode, backlog = opts.backlog }), opts
+  return listeners.unix(path, { mode = mode, backlog = opts.backlog }), opts, settings
 end
 
 --- Listens on TCP and makes `handler(stream, stream)` a task for each connection.
@@ -135,7 +141,10 @@ end
 -- they are accepted: 4096), `reuse_port` (boolean), `limit` (bytes, see
 -- `connect`), `family` ("inet" or "inet6"), `start_serving` (boolean, true),
 -- `max_connections` (integer: accepting pauses while there are so many), `sock` (a
--- listening Socket or descriptor, or a list of them; host and port are nil then)
+-- listening Socket or descriptor, or a list of them; host and port are nil then),
+-- `tls` (a context of `tls.server_context`: the handler is called when the handshake
+-- is done; one that fails is reported), `tls_handshake_timeout` (seconds, 60),
+-- `tls_shutdown_timeout` (seconds, 30: how long saying the end may take)
 -- @return Server
 -- @raise AddressInUseError, AddressNotAvailableError, PermissionError or another
 -- OSError; DNSError as `connect`; bad argument for an option that does not exist
@@ -152,8 +161,8 @@ end
 -- @param handler function(stream, stream), or anything that can be called
 -- @param path string; behind a "\0" an abstract name
 -- @param[opt] opts table: `mode` (the file's permissions: integer, or octal digits
--- such as "660"), `backlog`, `limit`, `start_serving`, `max_connections`, `sock` as
--- `start_server`
+-- such as "660"), `backlog`, `limit`, `start_serving`, `max_connections`, `sock`, `tls`
+-- and what goes with it as `start_server`
 -- @return Server
 -- @raise AddressInUseError, FileNotFoundError, PermissionError or another OSError
 -- @see asyncio.start_unix_server

@@ -11,28 +11,18 @@ local names = require "moonloop.names"
 local options = require "moonloop.options"
 local socket = require "moonloop.socket"
 local sources = require "moonloop.sources"
+local tls_streams = require "moonloop.tls_streams"
 require "moonloop.transfer"
 
 local M = {}
 
-local UNIX = { timeout = "number", sock = "any", tls = "any", server_hostname = "string" }
+local UNIX = options.with(tls_streams.CLIENT_OPTIONS, { timeout = "number", sock = "any" })
 local TCP = options.with(UNIX, {
   family = "string", local_addr = "table", happy_eyeballs_delay = "number",
 })
 local LIMIT = { limit = "number" }
 
 local STREAM_TCP, STREAM_UNIX = options.with(TCP, LIMIT), options.with(UNIX, LIMIT)
-
--- What the contract has and a later version brings.
-local NOT_YET = { "tls", "server_hostname" }
-
-function M.refuse_not_yet(position, name, opts, list)
-  for _, option in ipairs(list) do
-    if opts[option] ~= nil and opts[option] ~= false then
-      options.bad_argument(position, name, ("option '%s' is not there yet"):format(option))
-    end
-  end
-end
 
 function M.check_limit(position, name, limit)
   if limit == nil then return end
@@ -89,7 +79,6 @@ end
 
 local function check_connect_options(position, name, opts, known)
   opts = options.check(position, name, opts, known)
-  M.refuse_not_yet(position, name, opts, NOT_YET)
   addresses.check_family(position, name, opts.family)
   M.check_limit(position, name, opts.limit)
   check_local_addr(position, name, opts.local_addr, opts.family)
@@ -98,54 +87,75 @@ local function check_connect_options(position, name, opts, known)
   return opts
 end
 
--- What the option `sock` holds, in whose company nothing else is given.
-local function given_sock(first, name, opts, ...)
+-- Beside the option `sock` nothing else is given.
+local function check_alone(first, name, ...)
   for i = 1, select("#", ...) do
     if select(i, ...) ~= nil then
       options.bad_argument(first + i - 1, name, "nil expected beside the option 'sock'")
     end
   end
-  return opts.sock
+end
+
+-- Where `opts.sock` is there that is used, else what `connect_new` gives. Awaits.
+local function connected_with(position, name, opts, connect_new)
+  if opts.sock == nil then return connect_new() end
+  return socket.check_connected(position, name, opts.sock)
 end
 
 --- Connects by TCP for the function `name`, whose host is argument `first`. Awaits.
--- @return Socket
-function M.connect_socket(first, name, host, port, opts, known)
+-- @param make function(Socket, options, TLS settings or nil): makes of it what is
+-- wanted, within the time limit
+-- @return what `make` gives
+function M.connect_tcp(first, name, host, port, opts, known, make)
   opts = check_connect_options(first + 2, name, opts, known or TCP)
   if opts.sock ~= nil then
-    return socket.check_connected(first + 2, name, given_sock(first, name, opts, host, port))
+    check_alone(first, name, host, port)
+  else
+    addresses.check_host(first, name, host)
+    port = addresses.check_port(first + 1, name, port, 1)
   end
-  addresses.check_host(first, name, host)
-  port = addresses.check_port(first + 1, name, port, 1)
-  local what = ("connect %s:%d"):format(type(host) == "string" and host or "a list", port)
+  local settings = tls_streams.client_settings(first + 2, name, opts, host, port)
+  local what = ("connect %s:%s"):format(type(host) == "string" and host or "a list", port)
   return with_timeout(opts.timeout, what, function()
-    return eyeballs.connect(resolve_all(host, port, family_of(opts)), opts)
+    local connected = connected_with(first + 2, name, opts, function()
+      return eyeballs.connect(resolve_all(host, port, family_of(opts)), opts)
+    end)
+    return make(connected, opts, settings)
   end)
 end
 
 --- The same to the path of a Unix socket.
-function M.connect_unix_socket(first, name, path, opts, known)
+function M.connect_path(first, name, path, opts, known, make)
   opts = options.check(first + 1, name, opts, known or UNIX)
   options.check_timeout(first + 1, name, opts.timeout)
-  M.refuse_not_yet(first + 1, name, opts, NOT_YET)
   M.check_limit(first + 1, name, opts.limit)
   if opts.sock ~= nil then
-    return socket.check_connected(first + 1, name, given_sock(first, name, opts, path))
+    check_alone(first, name, path)
+  else
+    addresses.check_path(first, name, path)
   end
-  addresses.check_path(first, name, path)
-  return with_timeout(opts.timeout, "connect " .. path:gsub("^%z", "@"), function()
-    return socket.connected({ path = path })
+  local settings = tls_streams.client_settings(first + 1, name, opts, nil)
+  local what = "connect " .. (path or "a socket"):gsub("^%z", "@")
+  return with_timeout(opts.timeout, what, function()
+    local connected = connected_with(first + 1, name, opts, function()
+      return socket.connected({ path = path })
+    end)
+    return make(connected, opts, settings)
   end)
 end
 
+local function make_stream(connected, opts, settings)
+  local stream = core.stream(connected, opts.limit)
+  if settings then tls_streams.start(stream, settings) end
+  return stream
+end
+
 local function connect(name, host, port, opts)
-  local connected = M.connect_socket(1, name, host, port, opts, STREAM_TCP)
-  return core.stream(connected, opts and opts.limit)
+  return M.connect_tcp(1, name, host, port, opts, STREAM_TCP, make_stream)
 end
 
 local function connect_unix(name, path, opts)
-  local connected = M.connect_unix_socket(1, name, path, opts, STREAM_UNIX)
-  return core.stream(connected, opts and opts.limit)
+  return M.connect_path(1, name, path, opts, STREAM_UNIX, make_stream)
 end
 
 --- Connects by TCP. Awaits. Of several addresses the first that answers is taken:
@@ -156,10 +166,15 @@ end
 -- @param[opt] opts table: `limit` (bytes of the longest line, 1 MiB), `timeout`
 -- (seconds for it all), `family` ("inet" or "inet6"), `local_addr` ({host=, port=}),
 -- `happy_eyeballs_delay` (seconds, 0.25), `sock` (a connected Socket, which is
--- emptied, or its descriptor; host and port are nil then)
+-- emptied, or its descriptor; host and port are nil then), `tls` (true: verified by
+-- the system's authorities; or a context of `tls.client_context`), `server_hostname`
+-- (string, the host: whose certificate it has to be; "" asks for nobody),
+-- `tls_handshake_timeout` (seconds, 60), `tls_shutdown_timeout` (seconds, 30: how long
+-- saying the end may take when it is closed)
 -- @return Stream
 -- @raise ConnectionRefusedError or another OSError (when every address fails: of the
--- last one's kind, all of them in `errors`); TimeoutError; DNSError with `host` and
+-- last one's kind, all of them in `errors`); TimeoutError; CertificateError and
+-- TLSError (code "EOF" when the peer goes in the handshake); DNSError with `host` and
 -- `code`, "EAI_NONAME" (no such name) or "EAI_FAMILY" (no address of that family);
 -- bad argument for an option that does not exist or of another type; see Awaiting
 -- functions
@@ -180,10 +195,10 @@ end
 --- Connects to a Unix socket. Awaits.
 -- @param path string; behind a "\0" an abstract name
 -- @param[opt] opts table: `limit` (bytes), `timeout` (seconds), `sock` (a connected
--- Socket or its descriptor; path is nil then)
+-- Socket or its descriptor; path is nil then), `tls` and what goes with it as `connect`
 -- @return Stream
 -- @raise FileNotFoundError, ConnectionRefusedError, PermissionError or another
--- OSError; TimeoutError; see Awaiting functions
+-- OSError; TimeoutError; CertificateError, TLSError; see Awaiting functions
 -- @see asyncio.open_unix_connection
 function M.connect_unix(path, opts)
   return (connect_unix("connect_unix", path, opts))
@@ -259,10 +274,14 @@ local Stream = core.stream_methods
 -- @param name string: "peername" or "sockname" ({host=, port=} or {path=}),
 -- "peercred" (of a Unix socket: {pid=, uid=, gid=}), "socket" (an object with
 -- `getsockname`, `getpeername`, `getsockopt`, `setsockopt`, `fileno`), "pipe" (the
--- descriptor)
+-- descriptor), "tls" ({version=, cipher=, alpn=, peercert=, verified=, resumed=,
+-- server_hostname=}), "peercert" (of the peer's certificate {subject=, issuer=,
+-- serial=, not_before= and not_after= (seconds since the epoch), san= (list),
+-- fingerprint_sha256=, pem=}), "cipher" (its name)
 -- @param[opt] default any value, returned for what is not known
 -- @see asyncio.BaseTransport.get_extra_info
 Stream.get_extra_info = extra_info.get
+Stream.start_tls = tls_streams.start_stream
 core.transport_methods.get_extra_info = extra_info.get
 
 --- Iterates over the lines, without their "\n". Awaits at each step.

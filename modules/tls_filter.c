@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+//
+// A session as the transport of a Stream: what is received, sent and said at
+// the end goes through OpenSSL.
+#include <errno.h>
+#include <openssl/err.h>
+#include <string.h>
+
+#include "tls.h"
+
+// Pieces shorter than this are put together before they are encrypted.
+enum { RECORD_SIZE = 16384, JOINED_AT_MOST = 8192 };
+
+static ssize_t filter_receive(Stream *s, void *data, size_t size);
+
+Session *session_test(const Stream *s) {
+  bool mine = s->transport->receive == filter_receive;
+  return mine ? (Session *)s->transport : NULL; // its first member
+}
+
+static Session *session_of(const Stream *s) { return (Session *)s->transport; }
+
+// ---- receiving -------------------------------------------------------------
+
+// What the last call that gave nothing has to say; 0 when more may come.
+static int end_after(Session *t, int rc) {
+  int ssl_error = SSL_get_error(t->ssl, rc);
+  if (ssl_error == SSL_ERROR_WANT_READ)
+    return 0;
+  if (ssl_error == SSL_ERROR_ZERO_RETURN)
+    return SESSION_OVER;
+  int err = session_note_failure(t, ssl_error);
+  bool allowed = err == STREAM_TRUNCATED && t->chosen->allows_truncation;
+  return allowed ? SESSION_OVER : err;
+}
+
+bool session_has_more(const Session *t) {
+  return t->early.size > 0 || SSL_has_pending(t->ssl);
+}
+
+static ssize_t filter_receive(Stream *s, void *data, size_t size) {
+  Session *t = session_of(s);
+  size_t total = 0, n;
+  while (total < size && !t->end) {
+    ERR_clear_error();
+    int rc = SSL_read_ex(t->ssl, (char *)data + total, size - total, &n);
+    if (rc <= 0) {
+      t->end = end_after(t, rc);
+      break;
+    }
+    total += n;
+    if (!session_has_more(t))
+      break; // the descriptor tells when there is more
+  }
+  if (total > 0) {
+    if (t->end)
+      s->flags |= STREAM_MORE; // of which it does not tell
+    return (ssize_t)total;
+  }
+  if (t->end == SESSION_OVER)
+    return 0;
+  errno = t->end ? t->end : EAGAIN;
+  return -1;
+}
+
+static void on_again(struct ev_loop *loop, ev_timer *timer, int revents) {
+  Stream *s = timer->data;
+  if (ev_is_active(&s->io))
+    stream_on_readable(loop, &s->io, revents);
+}
+
+static void read_again(Stream *s) {
+  Session *t = session_of(s);
+  ev_timer_start(s->rt->loop, &t->again); // in the loop's next round
+}
+
+// ---- sending ---------------------------------------------------------------
+
+static int fail(Session *t, int rc) {
+  errno = session_note_failure(t, SSL_get_error(t->ssl, rc));
+  return -1;
+}
+
+// Encrypts as much as finds its way out. Returns how much that was, -1 when the
+// session is broken.
+static ssize_t encrypt(Session *t, const char *data, size_t size) {
+  size_t done = 0, n;
+  while (done < size && t->out.size == 0) {
+    ERR_clear_error();
+    int rc = SSL_write_ex(t->ssl, data + done, size - done, &n);
+    if (rc <= 0)
+      return fail(t, rc);
+    done += n;
+  }
+  return (ssize_t)done;
+}
+
+// Copies short pieces behind each other into the loop's buffer. Returns how
+// many of them there are; `joined` becomes what to encrypt.
+static int join(Stream *s, const struct iovec *pieces, int count,
+                struct iovec *joined) {
+  char *buffer = s->rt->receive_buffer;
+  size_t size = 0;
+  int n = 0;
+  *joined = pieces[0];
+  while (n < count && pieces[n].iov_len <= JOINED_AT_MOST &&
+         size + pieces[n].iov_len <= RECORD_SIZE) {
+    memcpy(buffer + size, pieces[n].iov_base, pieces[n].iov_len);
+    size += pieces[n++].iov_len;
+  }
+  if (n < 2)
+    return 1;
+  *joined = (struct iovec){buffer, size};
+  return n;
+}
+
+static ssize_t filter_send(Stream *s, const struct iovec *pieces, int count) {
+  Session *t = session_of(s);
+  size_t total = 0;
+  if (!session_flush(t))
+    return -1;
+  for (int i = 0; i < count && t->out.size == 0;) {
+    struct iovec next = pieces[i];
+    i += count - i > 1 ? join(s, pieces + i, count - i, &next) : 1;
+    ssize_t n = encrypt(t, next.iov_base, next.iov_len);
+    if (n < 0)
+      return -1;
+    total += (size_t)n;
+  }
+  if (t->out.size > 0)
+    s->flags |= STREAM_HELD;
+  return (ssize_t)total;
+}
+
+// ---- the end ---------------------------------------------------------------
+
+static void on_limit(struct ev_loop *loop, ev_timer *timer, int revents) {
+  Stream *s = timer->data;
+  (void)loop, (void)revents;
+  s->write_error = ETIMEDOUT;
+  stream_finish_close(s);
+}
+
+static void say_end(Session *t) {
+  t->said_end = true;
+  ERR_clear_error();
+  SSL_shutdown(t->ssl); // -1 only when it is broken, as all else will be then
+  ERR_clear_error();
+}
+
+// Says close_notify, once. Called again when the Stream is closing.
+static int filter_shut_write(Stream *s) {
+  Session *t = session_of(s);
+  if (t->is_quiet || !t->established)
+    return 0;
+  if (!t->said_end)
+    say_end(t);
+  if (t->out.size == 0)
+    return 0;
+  s->flags |= STREAM_HELD;
+  if ((s->flags & STREAM_CLOSING) && !ev_is_active(&t->limit)) {
+    ev_timer_set(&t->limit, t->limit_seconds, 0);
+    ev_timer_start(s->rt->loop, &t->limit);
+  }
+  return 0;
+}
+
+static void filter_close(Stream *s) {
+  Session *t = session_of(s);
+  if (s->rt->loop) {
+    ev_timer_stop(s->rt->loop, &t->again);
+    ev_timer_stop(s->rt->loop, &t->limit);
+    handshake_stop(t);
+  }
+  SSL_free(t->ssl);
+  t->ssl = NULL;
+  bytes_free(s->rt, &t->early);
+  bytes_free(s->rt, &t->out);
+  s->flags &= ~(unsigned)STREAM_HELD;
+  t->below->close(s);
+}
+
+// ---- making ----------------------------------------------------------------
+
+static void push_error(lua_State *L, const Stream *s, int err, const char *op) {
+  session_push_error(L, session_of(s), err, op);
+}
+
+static const Transport *below(const Stream *s) { return session_of(s)->below; }
+
+static void free_session(Stream *s) {
+  Session *t = session_of(s);
+  Runtime *rt = s->rt;
+  X509_free(t->failure.certificate);
+  context_drop(t->context);
+  context_drop(t->chosen);
+  runtime_free(rt, t->key, t->key ? strlen(t->key) + 1 : 0);
+  s->transport = t->below;
+  runtime_free(rt, t, sizeof *t);
+}
+
+static const Filter filter = {read_again, push_error, below, free_session};
+
+void session_init_transport(Session *t) {
+  t->transport =
+      (Transport){"tls",        filter_receive, filter_send, filter_shut_write,
+                  filter_close, &filter};
+  ev_timer_init(&t->again, on_again, 0, 0);
+  ev_init(&t->limit, on_limit);
+  t->again.data = t->limit.data = t->stream;
+}
