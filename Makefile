@@ -52,7 +52,8 @@ HEADERS := $(wildcard host/*.h modules/*.h host/command/*.h)
 LIBRARY_SOURCES := $(sort $(filter-out $(if $(WITH_TLS),,modules/tls%), \
   $(wildcard host/*.c modules/*.c)))
 COMMAND_SOURCES := $(sort $(wildcard host/command/*.c))
-BENCH_SOURCES := $(sort $(wildcard bench/*.c))
+BENCH_SOURCES := $(sort $(filter-out $(if $(WITH_TLS),,bench/tls_%), \
+  $(wildcard bench/*.c)))
 EMBED_SOURCES := $(sort $(wildcard spec/embed/*.c))
 LUA_FILES := $(sort $(shell find lua/moonloop -name '*.lua' 2>/dev/null))
 
@@ -349,11 +350,13 @@ $(OUT)/include/moonloop.h: host/moonloop.h
 	@mkdir -p $(@D)
 	@cp $< $@
 
+$(addprefix $(BUILD)/bench/,tls_load tls_echo_libev): BENCH_LIBRARIES = -lssl -lcrypto
+
 $(BUILD)/bench/%: bench/%.c $(OBJ)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< \
-	  $(PLAIN_LIBRARIES)
+	  $(PLAIN_LIBRARIES) $(BENCH_LIBRARIES)
 
 $(BUILD)/embed/%: spec/embed/%.c $(OUT)/libmoonloop.a $(OUT)/include/moonloop.h
 	$(call say,CC,$<)

@@ -38,8 +38,20 @@ static int push_some(lua_State *L, Stream *s, size_t size) {
   return 1;
 }
 
+// The part that came before the end stays readable, but where the end was none:
+// then the Error has what was asked for as far as it came.
 static int raise_read_error(lua_State *L, Stream *s) {
-  return stream_raise(L, s, s->read_error, "read");
+  ReadRequest *r = &s->read;
+  stream_push_error(L, s, s->read_error, "read");
+  if (s->read_error != STREAM_TRUNCATED || r->mode < READ_ALL)
+    return lua_error(L);
+  push_bytes(L, s, stream_held(s));
+  lua_setfield(L, -2, "partial");
+  if (r->mode == READ_EXACT) {
+    lua_pushinteger(L, (lua_Integer)r->want);
+    lua_setfield(L, -2, "expected");
+  }
+  return lua_error(L);
 }
 
 static int raise_incomplete(lua_State *L, Stream *s) {

@@ -76,7 +76,7 @@ int session_note_failure(Session *t, int ssl_error) {
   unsigned long code = ERR_peek_error();
   int reason = ERR_GET_REASON(code);
   ERR_clear_error();
-  if (t->io_error)
+  if (ssl_error == SSL_ERROR_SYSCALL && t->io_error)
     return t->io_error;
   bool ended = ssl_error == SSL_ERROR_SYSCALL ||
                (ERR_GET_LIB(code) == ERR_LIB_SSL &&
