@@ -78,9 +78,10 @@ SONAME = libmoonloop.so.0
 
 # Lua comes from pkg-config. Libraries that it knows too are named here, each
 # with its Debian package (libssl:libssl-dev): this line is all that one needs.
-PKG_LIBRARIES = $(if $(WITH_TLS),libssl:libssl-dev libcrypto:libssl-dev)
-# libev has no .pc file in Debian.
-PLAIN_LIBRARIES = -lev -lpthread -lm
+PKG_LIBRARIES = libcares:libc-ares-dev \
+  $(if $(WITH_TLS),libssl:libssl-dev libcrypto:libssl-dev)
+# libev has no .pc file in Debian; libresolv is libc's own.
+PLAIN_LIBRARIES = -lev -lresolv -lpthread -lm
 
 PKG_NAMES := $(foreach p,$(PKG_LIBRARIES),$(firstword $(subst :, ,$(p))))
 PKG_CONFIG = pkg-config

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dns.h"
 #include "lua_files.h"
 #include "runtime.h"
 #include "socket.h"
@@ -117,6 +118,7 @@ static void open_modules(Runtime *rt, lua_State *L) {
   lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_CORE);
   socket_open(rt, L);
   stream_open(rt, L);
+  dns_open(rt, L);
 #if MOONLOOP_TLS
   tls_open(rt, L);
 #endif
