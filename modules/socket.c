@@ -369,7 +369,9 @@ static int l_is_open(lua_State *L) { // descriptor
 // The family of a numeric host: "inet" or "inet6"; nil for a name.
 static int l_numeric_family(lua_State *L) {
   Address a;
-  if (!address_parse(&a, luaL_checkstring(L, 1), 0))
+  size_t size;
+  const char *host = luaL_checklstring(L, 1, &size);
+  if (strlen(host) != size || !address_parse(&a, host, 0))
     return 0;
   lua_pushstring(L, address_family_name(a.of.any.sa_family));
   return 1;
