@@ -75,6 +75,27 @@ function loop_mt.__tostring()
   return ("Loop: (%s)"):format(state)
 end
 
+-- A method that is the module's function of the same name.
+local function as_method(file, name)
+  return function(_, ...)
+    local fn = require("moonloop." .. file)[name]
+    core.hide_files()
+    return fn(...)
+  end
+end
+
+--- Gives the addresses of a host; parameters, result and errors are those of
+-- `moonloop.getaddrinfo`. Awaits.
+-- @function Loop:getaddrinfo
+-- @see asyncio.loop.getaddrinfo
+Loop.getaddrinfo = as_method("addrinfo", "getaddrinfo")
+
+--- Gives the names of an address; parameters, results and errors are those of
+-- `moonloop.getnameinfo`. Awaits.
+-- @function Loop:getnameinfo
+-- @see asyncio.loop.getnameinfo
+Loop.getnameinfo = as_method("addrinfo", "getnameinfo")
+
 local loop = setmetatable({}, loop_mt)
 core.loop(loop)
 

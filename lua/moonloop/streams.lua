@@ -175,9 +175,9 @@ end
 -- @raise ConnectionRefusedError or another OSError (when every address fails: of the
 -- last one's kind, all of them in `errors`); TimeoutError; CertificateError and
 -- TLSError (code "EOF" when the peer goes in the handshake); DNSError with `host` and
--- `code`, "EAI_NONAME" (no such name) or "EAI_FAMILY" (no address of that family);
--- bad argument for an option that does not exist or of another type; see Awaiting
--- functions
+-- `code`, "EAI_NONAME" (no such name), "EAI_AGAIN" (no server answers), "EAI_FAIL" or
+-- "EAI_FAMILY" (no address of that family); bad argument for an option that does not
+-- exist or of another type; see Awaiting functions
 -- @see asyncio.open_connection
 function M.connect(host, port, opts)
   return (connect("connect", host, port, opts)) -- no tail call: tracebacks name it
