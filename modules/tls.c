@@ -43,8 +43,9 @@ static int l_tls_info(lua_State *L) { // stream
   lua_setfield(L, -2, "verified");
   lua_pushboolean(L, SSL_session_reused(t->ssl));
   lua_setfield(L, -2, "resumed");
-  if (t->name[0]) {
-    lua_pushstring(L, t->name);
+  const char *asked = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
+  if (t->name[0] || asked) {
+    lua_pushstring(L, t->name[0] ? t->name : asked);
     lua_setfield(L, -2, "server_hostname");
   }
   return 1;

@@ -36,7 +36,8 @@ struct Context {
 typedef struct Failure {
   unsigned long code; // OpenSSL's packed error, 0 when there is none
   long verify;        // X509_V_ERR_..., when a certificate was refused
-  X509 *certificate;  // that one, or NULL
+  X509 *certificate;  // that one, which may be an authority's, or NULL
+  X509 *peer;         // the peer's own, or NULL
 } Failure;
 
 // Bytes that wait, [at, size) of them.

@@ -74,13 +74,11 @@ static const char *words_of(const Words *list, size_t count, int number) {
 
 int session_note_failure(Session *t, int ssl_error) {
   unsigned long code = ERR_peek_error();
-  int reason = ERR_GET_REASON(code);
   ERR_clear_error();
   if (ssl_error == SSL_ERROR_SYSCALL && t->io_error)
     return t->io_error;
-  bool ended = ssl_error == SSL_ERROR_SYSCALL ||
-               (ERR_GET_LIB(code) == ERR_LIB_SSL &&
-                reason == SSL_R_UNEXPECTED_EOF_WHILE_READING);
+  bool ended =
+      ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN;
   if (ended && t->at_eof)
     return STREAM_TRUNCATED;
   t->failure.code = code;
@@ -106,9 +104,12 @@ static void push_code(lua_State *L, unsigned long code) { // -> string
 
 static void push_alert(lua_State *L, int alert) { // -> string
   const char *words = words_of(alerts, COUNT(alerts), alert);
-  const char *name = SSL_alert_desc_string_long(alert);
-  if (alert == SSL_AD_CERTIFICATE_REQUIRED)
-    name = "certificate required"; // which OpenSSL has no words for
+  char name[64];
+  snprintf(name, sizeof name, "%s", SSL_alert_desc_string_long(alert));
+  if (alert == SSL_AD_CERTIFICATE_REQUIRED) // which OpenSSL has no words for
+    snprintf(name, sizeof name, "certificate required");
+  for (char *c = name; *c; c++)
+    *c = (char)tolower((unsigned char)*c);
   lua_pushfstring(L, "the peer refused: %s (alert '%s')",
                   words ? words : "for a reason of its own", name);
 }
@@ -246,7 +247,7 @@ static void push_certificate_error(lua_State *L, const Session *t,
   lua_setfield(L, -2, "verify_code");
   lua_pushstring(L, X509_verify_cert_error_string(f->verify));
   lua_setfield(L, -2, "verify_message");
-  certificate_push(L, f->certificate);
+  certificate_push(L, f->peer);
   lua_setfield(L, -2, "peercert");
   lua_pushliteral(L, "CERTIFICATE_VERIFY_FAILED");
   lua_setfield(L, -2, "code");

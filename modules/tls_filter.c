@@ -27,8 +27,8 @@ static int end_after(Session *t, int rc) {
   int ssl_error = SSL_get_error(t->ssl, rc);
   if (ssl_error == SSL_ERROR_WANT_READ)
     return 0;
-  if (ssl_error == SSL_ERROR_ZERO_RETURN)
-    return SESSION_OVER;
+  if (ssl_error == SSL_ERROR_ZERO_RETURN && !t->at_eof)
+    return SESSION_OVER; // the peer has said so, before the descriptor ended
   int err = session_note_failure(t, ssl_error);
   bool allowed = err == STREAM_TRUNCATED && t->chosen->allows_truncation;
   return allowed ? SESSION_OVER : err;
@@ -77,7 +77,8 @@ static void read_again(Stream *s) {
 // ---- sending ---------------------------------------------------------------
 
 static int fail(Session *t, int rc) {
-  errno = session_note_failure(t, SSL_get_error(t->ssl, rc));
+  int ssl_error = SSL_get_error(t->ssl, rc);
+  errno = t->io_error ? t->io_error : session_note_failure(t, ssl_error);
   return -1;
 }
 
@@ -192,6 +193,7 @@ static void free_session(Stream *s) {
   Session *t = session_of(s);
   Runtime *rt = s->rt;
   X509_free(t->failure.certificate);
+  X509_free(t->failure.peer);
   context_drop(t->context);
   context_drop(t->chosen);
   runtime_free(rt, t->key, t->key ? strlen(t->key) + 1 : 0);

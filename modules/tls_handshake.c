@@ -32,12 +32,23 @@ int context_on_client_hello(SSL *ssl, int *alert, void *arg) {
   Session *t = SSL_get_app_data(ssl);
   const unsigned char *data;
   size_t size;
-  (void)alert, (void)arg;
+  (void)arg;
+  if (t->is_quiet) {
+    *alert = SSL_AD_INTERNAL_ERROR;
+    return SSL_CLIENT_HELLO_ERROR;
+  }
   if (t->name_asked)
     return SSL_CLIENT_HELLO_SUCCESS;
   if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &data, &size))
     take_name(t, data, size);
   return SSL_CLIENT_HELLO_RETRY;
+}
+
+static void keep(X509 **place, X509 *certificate) {
+  X509_free(*place);
+  *place = certificate;
+  if (certificate)
+    X509_up_ref(certificate);
 }
 
 // Keeps what was wrong, for the Error.
@@ -47,12 +58,9 @@ int context_on_verify(int good, X509_STORE_CTX *store) {
   Session *t = ssl ? SSL_get_app_data(ssl) : NULL;
   if (good || !t || SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE)
     return good;
-  Failure *f = &t->failure;
-  f->verify = X509_STORE_CTX_get_error(store);
-  X509_free(f->certificate);
-  f->certificate = X509_STORE_CTX_get_current_cert(store);
-  if (f->certificate)
-    X509_up_ref(f->certificate);
+  t->failure.verify = X509_STORE_CTX_get_error(store);
+  keep(&t->failure.certificate, X509_STORE_CTX_get_current_cert(store));
+  keep(&t->failure.peer, X509_STORE_CTX_get0_cert(store));
   return good;
 }
 
@@ -200,8 +208,10 @@ static int abort_handshake(moonloop_wait *w, void *ud) {
 
 static void describe_handshake(Runtime *rt, moonloop_wait *w, char *text,
                                size_t size) {
+  char name[ADDRESS_TEXT_SIZE];
   (void)rt;
-  stream_describe(((Session *)w->abort_ud)->stream, "handshake", text, size);
+  stream_name(((Session *)w->abort_ud)->stream, name, sizeof name);
+  snprintf(text, size, "tls handshake with %s", name);
 }
 
 static int push_stopped(lua_State *L, void *ud) {
@@ -320,6 +330,17 @@ static int l_tls_choose(lua_State *L) { // stream context
   return 0;
 }
 
+// No context was chosen: the peer is told that this is our fault.
+static int l_tls_refuse(lua_State *L) { // stream
+  Session *t = session_test(stream_check_both(L, 1));
+  if (!t || !t->ssl)
+    return 0;
+  t->is_quiet = true;
+  SSL_do_handshake(t->ssl);
+  ERR_clear_error();
+  return 0;
+}
+
 // The handshake has failed: lets go of the descriptor so that the alert which
 // tells why still reaches the peer. A protocol that was told of its connection
 // is given the error.
@@ -348,6 +369,7 @@ const luaL_Reg tls_handshake_functions[] = {
     {"tls_begin",     l_tls_begin    },
     {"tls_handshake", l_tls_handshake},
     {"tls_choose",    l_tls_choose   },
+    {"tls_refuse",    l_tls_refuse   },
     {"tls_give_up",   l_tls_give_up  },
     {"tls_heard",     l_tls_heard    },
     {NULL,            NULL           },

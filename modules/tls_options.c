@@ -150,7 +150,7 @@ static void use_key(lua_State *L, Context *c, const char *option) {
   EVP_PKEY_free(key);
   if (!fits || !SSL_CTX_check_private_key(c->ssl))
     raise_source(L, &source,
-                 "it does not belong to the certificate: the key in");
+                 "the key does not belong to the certificate: it is in");
   close_source(&source);
   lua_pop(L, 2);
 }
@@ -305,6 +305,7 @@ static void use_habits(lua_State *L, Context *c) {
   SSL_CTX *ssl = c->ssl;
   SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                SSL_OP_CIPHER_SERVER_PREFERENCE |
+                               SSL_OP_IGNORE_UNEXPECTED_EOF | // we see it
                                SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE |
                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |

@@ -119,7 +119,7 @@ end
 -- ---- the handshake -------------------------------------------------------------
 
 -- Lets the program choose by the name that a client asks for.
-local function choose(stream, settings, name)
+local function choose_by_name(stream, settings, name)
   local chooser = contexts.chooser_of(settings.context)
   local context = core.unyieldable("the sni function", chooser, name)
   if context == nil then return end
@@ -129,6 +129,13 @@ local function choose(stream, settings, name)
       .. options.type_name(context))
   end
   core.tls_choose(stream, context)
+end
+
+local function choose(stream, settings, name)
+  local ok, err = pcall(choose_by_name, stream, settings, name)
+  if ok then return end
+  core.tls_refuse(stream)
+  error(err, 0)
 end
 
 local function shake(stream, settings)
