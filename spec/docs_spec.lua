@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What the README and the guide say is so: every snippet with an output is run and gives that
--- output, every other one is Lua, every link leads somewhere, and of the names on the asyncio page
--- those that are there are called "today" and no others.
+-- output, every other one is Lua, the shell commands that make its files work, every link leads
+-- somewhere, and of the names on the asyncio page those that are there are called "today" and no
+-- others.
 local moonloop = require "moonloop"
 local command = require "spec.support.command"
 local script = require "spec.support.script"
@@ -43,11 +44,15 @@ local OUTPUTS = {
 }
 
 -- The Lua blocks of a page; those that have an output carry it as `expected` and `expected_err`.
+-- `files` are the blocks "sh files" above a snippet: the commands that make the files it reads.
 local function snippets(text)
-  local list = {}
+  local list, files = {}, {}
   for _, block in ipairs(blocks(text)) do
     local before, output = list[#list], OUTPUTS[block.info]
-    if block.info == "lua" then
+    if block.info == "sh files" then
+      files[#files + 1] = block.text
+    elseif block.info == "lua" then
+      block.files = table.concat(files)
       list[#list + 1] = block
     elseif output and block.after and before and not before[output.field] then
       before[output.field] = block.text
@@ -62,6 +67,8 @@ end
 local function run_snippet(snippet)
   local name = snippet.text:match("^%-%- ([%w_]+%.lua)\n") or "snippet.lua"
   local folder <close> = script.folder()
+  local status, _, err = folder:shell("set -e\n" .. snippet.files)
+  assert(status == 0, err)
   folder:write(name, snippet.text)
   return folder:moonloop { name }
 end
@@ -175,6 +182,7 @@ describe("docs/coming-from-asyncio.md", function()
       Barrier = moonloop.Barrier(1), Queue = moonloop.Queue(),
       PriorityQueue = moonloop.PriorityQueue(), LifoQueue = moonloop.LifoQueue(),
       socket = socket, Datagram = datagram, Transport = transport, DatagramTransport = endpoint,
+      TLSContext = moonloop.tls.client_context(),
     }
     return setmetatable(all, { __close = function()
       do
@@ -247,6 +255,15 @@ describe("the docs check", function()
     assert.equal("print(1)\n", found[1].text)
     assert.equal("1\n", found[1].expected)
     assert.is_nil(found[2].expected)
+  end)
+
+  it("runs the commands above a snippet first", function()
+    local found = snippets("```lua\nx = 1\n```\n```sh files\necho moon >a\n```\n"
+      .. "```sh\nnosuch\n```\n```lua\nio.write(io.open('a'):read('a'))\n```\n")
+    assert.equal("", found[1].files)
+    local status, out = run_snippet(found[2])
+    assert.equal("moon\n", out)
+    assert.equal(0, status)
   end)
 
   it("finds links to files and headings that are not there", function()

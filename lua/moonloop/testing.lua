@@ -142,4 +142,13 @@ function M.async(fn, opts)
   end
 end
 
-return M
+-- What few need is loaded when its name is first used.
+return setmetatable(M, {
+  __index = function(self, name)
+    if name ~= "fault_socketpair" then return nil end
+    local value = require("moonloop.testing.faults")[name]
+    rawset(self, name, value)
+    core.hide_files()
+    return value
+  end,
+})

@@ -32,7 +32,8 @@ function M.start(line)
   end, "127.0.0.1", 0)
   local script = ("timeout -k 2 60 sh -c %s >%s 2>&1 </dev/null; echo $? >/dev/tcp/127.0.0.1/%d")
     :format(command.quote(line), job.output, job.server:port())
-  os.execute("bash -c " .. command.quote(script) .. " &")
+  -- What bash itself has to say is that a signal ended the program.
+  os.execute("bash -c " .. command.quote(script) .. " 2>/dev/null &")
   return job
 end
 
