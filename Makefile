@@ -123,7 +123,7 @@ LINK_TEXT := $(CC) $(ALL_LDFLAGS) $(LIBS) $(LUA_STATIC) $(LIBRARY_OBJECTS) \
 
 # ---------------------------------------------------------------- what to call
 
-.PHONY: all embed bench-programs demo test specs check lint asan valgrind soak \
+.PHONY: all embed bench-programs demo test specs check lint asan fuzz valgrind soak \
   bench install uninstall format clean help FORCE
 .DEFAULT_GOAL := all
 
@@ -139,7 +139,9 @@ help:
 	@echo 'make test        install what is missing, build, run the specs'
 	@echo 'make specs       run the specs (SPEC=file, BUSTED_ARGS=...)'
 	@echo 'make check       lint, and the specs, which run the examples too'
+	@echo 'make TLS=0       the same without TLS, and without OpenSSL'
 	@echo 'make asan        the specs under address and undefined-behaviour sanitizer'
+	@echo 'make fuzz        the reader of DNS answers, for a minute, under the sanitizers'
 	@echo 'make valgrind    the specs that are not tagged #load or #bare under valgrind'
 	@echo 'make soak        200,000 short connections, and 10,000 at once (a minute or so)'
 	@echo 'make bench       the measured workloads'
@@ -175,6 +177,11 @@ asan:
 	  UBSAN_OPTIONS='$(UBSAN_OPTIONS):log_path=$(FOUND)/ubsan' \
 	  $(MAKE) --no-print-directory BUILD=$(BUILD) SANITIZE=address,undefined \
 	  specs || status=$$?; $(look_at_found)
+
+# What reads the answers of name servers, for a minute, with whatever bytes.
+fuzz:
+	@MOONLOOP_FUZZ_SECONDS=60 $(MAKE) --no-print-directory asan \
+	  SPEC=spec/dns_fuzz_spec.lua
 
 # ---------------------------------------------------------------- the specs
 
