@@ -16,6 +16,8 @@ enum { ARITY = 4, FIRES_PER_LOOK = 64 };
 static const double BITE_SECONDS = 0.001;
 // What lies farther ahead means "never"; seconds are lost beside such a number.
 static const double LONGEST_JUMP = 1e10;
+// How often a foreign loop looks while there is work elsewhere.
+static const double LOOK_SECONDS = 0.05;
 
 double clock_real(void) {
   struct timespec ts;
@@ -223,11 +225,14 @@ void timer_arm(Runtime *rt) {
 
 double timer_next_timeout(Runtime *rt) {
   TimerHeap *h = &rt->timers;
+  // That work has time limits which libev keeps, and does not tell.
+  double most = h->pending > 0 ? LOOK_SECONDS : -1;
   if (h->count == 0)
-    return -1;
-  if (h->is_virtual)
-    return h->threshold;
-  double left = h->entries[1].when - clock_now(rt);
+    return most;
+  double left =
+      h->is_virtual ? h->threshold : h->entries[1].when - clock_now(rt);
+  if (most >= 0 && left > most)
+    return most;
   return left > 0 ? left : 0;
 }
 

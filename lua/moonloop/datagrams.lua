@@ -39,13 +39,22 @@ local function family_of(position, name, opts, from, to)
   return family
 end
 
+-- A name has to have an address of the family that the other address is of.
+local function family_for(from, to)
+  local other = type(to) == "table" and to.host
+  local is_name = type(from) == "table" and type(from.host) == "string"
+    and not core.numeric_family(from.host)
+  return is_name and type(other) == "string" and core.numeric_family(other) or nil
+end
+
 --- Makes a datagram Socket for the function `name`, whose options are argument
 -- `position`. Awaits where a host is a name.
 -- @return Socket
 function M.open_socket(position, name, opts)
   addresses.check_family(position, name, opts.family)
   local from, to = opts.local_addr, opts.remote_addr
-  from = from and addresses.numeric(position, name, from, opts.family, true)
+  from = from and addresses.numeric(position, name, from,
+    opts.family or family_for(from, to), true)
   to = to and addresses.numeric(position, name, to,
     opts.family or from and (from.host or from.path) and addresses.family_of(from) or nil)
   local family = family_of(position, name, opts, from, to)

@@ -80,10 +80,17 @@ local function numbers_of(types)
   return numbers
 end
 
+-- c-ares doubles the time of each further try: where all is to be over by a time
+-- limit, the first two fit into it.
 local function begin(label, name, types, servers, config, timeout)
-  local try = timeout and math.min(timeout / (3 * #servers), 30) or config.timeout
+  local try, limit = config.timeout, timeout
+  if timeout then
+    try = math.min(timeout / (3 * #servers), 30)
+  else
+    limit = config.timeout * config.tries * #servers
+  end
   if config.rotate then servers = rotated(servers) end
-  return core.lookup(name, label, numbers_of(types), servers, try, config.tries, timeout)
+  return core.lookup(name, label, numbers_of(types), servers, try, config.tries, limit)
 end
 
 -- Of each type the list of records, or nil, the status.
@@ -118,7 +125,9 @@ function M.ask(label, name, types, opts)
     lookup = begin(label, name, types, servers, config, timeout)
     under_way[key] = lookup
   end
-  return read_answers(types, table.pack(lookup:wait()))
+  local answers = table.pack(lookup:wait())
+  if under_way[key] == lookup then under_way[key] = nil end
+  return read_answers(types, answers)
 end
 
 -- ---- names ---------------------------------------------------------------------

@@ -10,17 +10,18 @@ local open, getenv = io.open, os.getenv
 
 local function read(path)
   local file <close> = open(path, "rb")
-  return file and file:read("a") or ""
+  return file and file:read("a")
 end
 
--- A function that gives what `parse` makes of the file's text.
+-- A function that gives what `parse` makes of the file's text. What cannot be read
+-- counts as empty for now.
 local function cached(path, parse)
   local stamp, value
   return function()
     local now = core.file_stamp(path)
-    if value == nil or now ~= stamp then
-      stamp, value = now, parse(read(path))
-    end
+    if value ~= nil and now == stamp then return value end
+    local text = now and read(path)
+    stamp, value = text and now, parse(text or "")
     return value
   end
 end
