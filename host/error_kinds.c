@@ -102,6 +102,7 @@ static void copy_fields(lua_State *L, int from, int to) {
 // @field message string
 // @field traceback string, of where it was made or raised
 // @field[opt] code string: "ECONNREFUSED" (OSError), "EAI_NONAME" (DNSError)
+// @field[opt] host string, of a DNSError
 // @field[opt] errno integer, of an OSError
 // @field[opt] cause the error it came from, where its maker gave one
 // @field[opt] errors list: of an ErrorGroup, and of what `connect` raises when

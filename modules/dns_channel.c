@@ -54,8 +54,13 @@ static void note_sent(Lookup *l, const unsigned char *packet, size_t size) {
     q->id = id_of(packet);
 }
 
+// And no question, such as the one that was sent.
+static bool is_response(const unsigned char *packet, size_t size) {
+  return size >= NS_HFIXEDSZ && (packet[2] & 0x80);
+}
+
 static void note_received(Lookup *l, const unsigned char *packet, size_t size) {
-  if (size < NS_HFIXEDSZ || !(packet[2] & 0x80))
+  if (!is_response(packet, size))
     return;
   Question *q = find_question(l, packet, size);
   if (!q || q->id != id_of(packet))
@@ -130,9 +135,9 @@ static ares_ssize_t receive(ares_socket_t fd, void *data, size_t size,
   ssize_t n = recvfrom(fd, data, size, flags, from, from_size);
   if (n > 0)
     note_received(ud, data, (size_t)n);
-  if (n != 0 || !from)
+  if (n < 0 || !from || is_response(data, (size_t)n))
     return n;
-  errno = EAGAIN; // an empty datagram, which c-ares takes for the end
+  errno = EAGAIN; // c-ares takes an empty datagram for the end, for instance
   return -1;
 }
 
@@ -200,6 +205,7 @@ static void look_at_time(Lookup *l) {
 
 static void process(Lookup *l, ares_socket_t readable, ares_socket_t writable) {
   l->rt->events++;
+  l->rt->activity++; // the loop is not still while servers answer
   ares_process_fd(l->channel, readable, writable);
   look_at_time(l);
   lookup_on_progress(l);
@@ -240,6 +246,8 @@ static void on_answer(void *ud, int status, int timeouts, unsigned char *packet,
   (void)timeouts;
   if (q->done) // its channel is being destroyed
     return;
+  if (packet && !is_response(packet, (size_t)size))
+    status = ARES_EBADRESP;
   if (status == ARES_SUCCESS)
     status = keep_answer(q, packet, (size_t)size);
   else if (q->refusal &&

@@ -19,9 +19,10 @@ local function server_of(entry)
   if type(entry) == "table" then return entry.host, entry.port or 53 end
   if type(entry) ~= "string" then return nil end
   if core.numeric_host(entry) then return entry, 53 end
-  local host, port = entry:match("^%[(.-)%]:?(%d*)$")
+  local host, port = entry:match("^%[(.*)%]$"), 53
+  if not host then host, port = entry:match("^%[(.*)%]:(%d+)$") end
   if not host then host, port = entry:match("^([^:]*):(%d+)$") end
-  return host, port == "" and 53 or math.tointeger(tonumber(port))
+  return host, math.tointeger(tonumber(port))
 end
 
 local SERVER = { host = "string", port = "number" }

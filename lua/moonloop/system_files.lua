@@ -91,7 +91,9 @@ M.resolv_conf = cached("/etc/resolv.conf", M.parse_resolv_conf)
 
 -- ---- hosts ---------------------------------------------------------------------
 
-local hosts = cached("/etc/hosts", function(text) return text:lower() .. "\n" end)
+local function parse_hosts(text) return { text = text, lower = text:lower() } end
+
+local hosts = cached("/etc/hosts", parse_hosts)
 
 -- The words of the line that holds position `at`, without its comment.
 local function line_at(text, at)
@@ -102,7 +104,7 @@ end
 
 local function has_name(words, name)
   for i = 2, #words do
-    if words[i] == name then return true end
+    if words[i]:lower() == name then return true end
   end
   return false
 end
@@ -111,24 +113,25 @@ end
 -- @param[opt] family "inet" or "inet6": only those
 -- @return list of {host=, family=}, may be empty; string, the line's first name
 function M.addresses_of(name, family, text)
-  text, name = text or hosts(), name:lower():gsub("%.$", "")
+  local file = text and parse_hosts(text) or hosts()
+  name = name:lower():gsub("%.$", "")
   local list, first, at = {}, nil, 1
   while true do
-    local from, to = text:find(name, at, true)
+    local from, to = file.lower:find(name, at, true)
     if not from then return list, first end
-    local words = line_at(text, from)
+    local words = line_at(file.text, from)
     local host, its_family = core.numeric_host(words[1] or "")
     if host and has_name(words, name) and (not family or family == its_family) then
       list[#list + 1] = { host = host, family = its_family }
       first = first or words[2]
     end
-    at = text:find("\n", to, true) or #text + 1
+    at = file.text:find("\n", to, true) or #file.text + 1
   end
 end
 
 --- Gives the first name that /etc/hosts (or `text`) has for a numeric host, or nil.
 function M.name_of(host, text)
-  for line in (text or hosts()):gmatch("[^\n]+") do
+  for line in (text or hosts().text):gmatch("[^\n]+") do
     local address, name = line:match("^%s*([^%s#]+)%s+([^%s#]+)")
     if address and core.numeric_host(address) == host then return name end
   end
