@@ -11,7 +11,6 @@ local socket = require "moonloop.socket"
 local M = {}
 
 local DEFAULT_DELAY = 0.25
-local WILDCARD = { inet = "0.0.0.0", inet6 = "::" }
 
 -- In the given order, but the families take turns.
 local function interleaved(addresses)
@@ -33,12 +32,8 @@ local function interleaved(addresses)
   return result
 end
 
-local function connect_one(address, opts)
-  local from = opts.local_addr
-  if from then
-    from = { host = from.host or WILDCARD[address.family], port = from.port or 0 }
-  end
-  return socket.connected({ host = address.host, port = address.port }, from)
+local function connect_one(address)
+  return socket.connected({ host = address.host, port = address.port }, address.from)
 end
 
 -- One error that tells them all, of the last one's kind.
@@ -63,7 +58,7 @@ function Race:start()
   self.started = self.started + 1
   self.running = self.running + 1
   local i = self.started
-  local task = core.task_new("connect", nil, false, connect_one, self.addresses[i], self.opts)
+  local task = core.task_new("connect", nil, false, connect_one, self.addresses[i])
   self.attempts[i] = task
   core.watch(task, function()
     self.running = self.running - 1
@@ -134,13 +129,14 @@ local function race(addresses, opts)
 end
 
 --- Connects to the first of some addresses that answers. Awaits.
--- @param addresses list of {family=, host=, port=}, hosts numeric
--- @param opts table: `local_addr`, `happy_eyeballs_delay` (seconds)
+-- @param addresses list of {family=, host=, port=, from=}, hosts numeric; `from` is
+-- the local address {host=, port=}, or nil
+-- @param opts table: `happy_eyeballs_delay` (seconds)
 -- @return Socket
 -- @raise the error of the one that failed last, with all in `errors`
 function M.connect(addresses, opts)
   if #addresses > 1 then return race(addresses, opts) end
-  local ok, result = core.pcall(connect_one, addresses[1], opts)
+  local ok, result = core.pcall(connect_one, addresses[1])
   if ok then return result end
   error(combined({ result }), 0)
 end

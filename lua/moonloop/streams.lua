@@ -37,30 +37,45 @@ local function check_local_addr(position, name, addr, family)
   if addr == nil then return end
   options.check(position, name, addr, LOCAL_ADDR)
   if addr.port ~= nil then addresses.check_port(position, name, addr.port, 0) end
-  if addr.host ~= nil and not core.numeric_family(addr.host) then
-    options.bad_argument(position, name,
-      ("option 'local_addr': host '%s' is no numeric address"):format(addr.host))
-  end
-  if addr.host ~= nil and family and core.numeric_family(addr.host) ~= family then
+  local its_family = addr.host and core.numeric_family(addr.host)
+  if its_family and family and its_family ~= family then
     options.bad_argument(position, name,
       ("option 'local_addr': host '%s' is not of family '%s'"):format(addr.host, family))
   end
 end
 
--- Addresses of another family than that of the local address are of no use.
-local function family_of(opts)
-  local from = opts.local_addr and opts.local_addr.host
-  return opts.family or from and core.numeric_family(from) or nil
+local ANY_HOST = { inet = "0.0.0.0", inet6 = "::" }
+
+-- Family -> the local address that connections of this family begin at; nil: any.
+local function local_addresses(opts)
+  local from = opts.local_addr
+  if not from then return nil end
+  local hosts = from.host == nil and ANY_HOST or {}
+  for _, address in ipairs(from.host and names.resolve(from.host, opts.family) or {}) do
+    hosts[address.family] = hosts[address.family] or address.host
+  end
+  local locals = {}
+  for family, host in pairs(hosts) do locals[family] = { host = host, port = from.port or 0 } end
+  return locals
+end
+
+-- Addresses of another family than those of the local address are of no use.
+local function family_of(opts, locals)
+  if opts.family or not locals or locals.inet and locals.inet6 then return opts.family end
+  return (next(locals))
 end
 
 -- A host of several that has no address is passed over, unless none has.
-local function resolve_all(host, port, family)
+local function resolve_all(host, port, opts)
+  local locals = local_addresses(opts)
+  local family = family_of(opts, locals)
   local list, failure = {}, nil
   for _, one in ipairs(type(host) == "table" and host or { host }) do
     local ok, found = core.pcall(names.resolve, one, family)
     if not ok then failure = found end
     for _, address in ipairs(ok and found or {}) do
-      list[#list + 1] = { host = address.host, family = address.family, port = port }
+      list[#list + 1] = { host = address.host, family = address.family, port = port,
+        from = locals and locals[address.family] }
     end
   end
   if #list == 0 then error(failure, 0) end
@@ -118,7 +133,7 @@ function M.connect_tcp(first, name, host, port, opts, known, make)
   local what = ("connect %s:%s"):format(type(host) == "string" and host or "a list", port)
   return with_timeout(opts.timeout, what, function()
     local connected = connected_with(first + 2, name, opts, function()
-      return eyeballs.connect(resolve_all(host, port, family_of(opts)), opts)
+      return eyeballs.connect(resolve_all(host, port, opts), opts)
     end)
     return make(connected, opts, settings)
   end)
