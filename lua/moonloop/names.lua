@@ -115,10 +115,13 @@ function M.known(host, family)
   end
 end
 
+-- What cannot be a name is kept from the servers: "127.1", "1:2".
 local function check_name(host)
   local wrong = lookups.wrong_with(host)
   if not wrong and host:find("[%s%c]") then wrong = "there is a blank in it" end
-  if not wrong and not host:find("[^%d.]") then wrong = "it is neither a name nor an address" end
+  if not wrong and (not host:find("[^%d.]") or host:find("[:%%]")) then
+    wrong = "it is neither a name nor an address"
+  end
   if wrong then fail_noname(host, wrong) end
 end
 
