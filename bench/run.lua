@@ -18,7 +18,7 @@ local report = require "lib.report"
 local contenders = require "suite.contenders"
 
 local WORKLOADS = {
-  "echo", "protocol_echo", "tasks", "future", "queue", "memory", "sendfile", "startup",
+  "echo", "protocol_echo", "tls_echo", "tasks", "future", "queue", "memory", "sendfile", "startup",
 }
 local USAGE = "usage: bench/run.lua [workload...] [--quick] [--record]\nworkloads: "
   .. table.concat(WORKLOADS, " ") .. "\n"

@@ -13,11 +13,11 @@ local M = {}
 local WINDOW, QUICK_WINDOW = "-w 0.4 -t 2", "-w 0.2 -t 0.5"
 local FEW, MANY = 2000, 12000 -- messages, where they are counted
 
-local function measure_server(bench, command, flags)
+local function measure_server(bench, load, command, flags)
   local server <close> = proc.server(command)
   local client = ("-p %d -P %d %s %s"):format(server.port, server.pid, flags,
     bench.quick and QUICK_WINDOW or WINDOW)
-  return proc.json(proc.on_client_core(bench:tool("load", client)))
+  return proc.json(proc.on_client_core(bench:tool(load, client)))
 end
 
 local function column(samples, field)
@@ -42,11 +42,11 @@ local function rows_of_cell(cell, samples, deciders)
   return requests, cpu
 end
 
--- Some 4 % of the CPU is user time, and the kernel samples it by the tick: only
--- all repetitions together give a figure.
-local function user_time(samples)
+-- Some 4 % of the CPU is user time (of a plain echo), and the kernel samples it
+-- by the tick: only all repetitions together give a figure.
+local function user_time(samples, most)
   local row = {
-    what = "user time", unit = "us", digits = 3, lower = true, bar = { most = 1.0 },
+    what = "user time", unit = "us", digits = 3, lower = true, bar = most and { most = most },
     samples = column(samples, "server_user_us"), pooled = {},
   }
   for name, list in pairs(samples) do
@@ -60,8 +60,8 @@ local function user_time(samples)
   return row
 end
 
-local function counted(bench, workload, cell, row, count)
-  local client = bench:tool("load", "-p %d " .. cell.flags)
+local function counted(bench, load, workload, cell, row, count)
+  local client = bench:tool(load, "-p %d " .. cell.flags)
   row.samples = {}
   bench:say(workload, ": ", row.what, "\n")
   for _, contender in ipairs(bench:taking_part(workload)) do
@@ -74,19 +74,21 @@ end
 -- @param workload its name, under which a contender has the server's command
 -- @param cells a list of `what`, `flags` of bench/load and `bar` (a ratio in
 -- percent); what decides is measured and counted in the first one
-function M.run(bench, workload, cells)
+-- @param options `load`: the load generator; `user_time`: the bar in us, if any
+function M.run(bench, workload, cells, options)
   local contenders, rows, deciders = bench:taking_part(workload), {}, {}
+  local load = options.load
   for i, cell in ipairs(cells) do
     local samples = bench:rounds(workload .. ": " .. cell.what, contenders, bench.reps,
-      function(contender) return measure_server(bench, contender[workload], cell.flags) end)
-    if i == 1 then deciders[1] = user_time(samples) end
+      function(contender) return measure_server(bench, load, contender[workload], cell.flags) end)
+    if i == 1 then deciders[1] = user_time(samples, options.user_time) end
     rows[#rows + 1], rows[#rows + 2] = rows_of_cell(cell, samples, deciders)
   end
-  deciders[2] = counted(bench, workload, cells[1], {
+  deciders[2] = counted(bench, load, workload, cells[1], {
     what = "system calls", unit = "each", digits = 2, lower = true, bar = { most = 2.2 },
   }, instruments.calls_per_message)
   table.move(deciders, 1, 2, #rows + 1, rows)
-  rows[#rows + 1] = counted(bench, workload, cells[1], {
+  rows[#rows + 1] = counted(bench, load, workload, cells[1], {
     what = "user instructions", unit = "each", digits = 0, lower = true,
   }, instruments.instructions_per_message)
   return rows

@@ -160,9 +160,9 @@ local function machine(build)
     ("- machine: %s, %s cores, Linux %s, %s"):format(model, answer("nproc"),
       answer("uname -r"), system),
     "- date: " .. os.date("!%Y-%m-%d %H:%M UTC"),
-    ("- versions: %s; %s; %s; %s"):format(answer(build .. "/moonloop --version"),
+    ("- versions: %s; %s; %s; %s; %s"):format(answer(build .. "/moonloop --version"),
       answer("lua5.4 -v 2>&1"), answer(build .. "/bench/echo_libev --version"),
-      answer("gcc --version")),
+      answer("openssl version"), answer("gcc --version")),
   }
 end
 
@@ -170,11 +170,11 @@ end
 function M.notes(bench)
   return ([[
 Medians of %d interleaved repetitions (memory: 3). The control is a raw C server on libev, for
-sendfile nginx, for startup lua5.4. The ratio is paired repetition by repetition: 100 is the
-control, more is better; in brackets the least and the greatest. A ratio meets its bar within %d
-points, if user time and system calls (for sendfile the growth of memory) meet theirs; with fewer
-than %d repetitions a question mark stands behind its verdict. Rounds that another process disturbed
-and that stand all the same: %d.]]):format(
+tls_echo with OpenSSL, for sendfile nginx, for startup lua5.4. The ratio is paired repetition by
+repetition: 100 is the control, more is better; in brackets the least and the greatest. A ratio
+meets its bar within %d points, if user time and system calls (for sendfile the growth of memory)
+meet theirs; with fewer than %d repetitions a question mark stands behind its verdict. Rounds that
+another process disturbed and that stand all the same: %d.]]):format(
     bench.reps, SLACK, ENOUGH, bench.disturbed)
 end
 

@@ -10,6 +10,8 @@
 return function(build)
   local moonloop = build .. "/moonloop"
   local echo_libev = build .. "/bench/echo_libev"
+  local tls_echo_libev = build .. "/bench/tls_echo_libev"
+  local pem = " " .. build .. "/bench/tls.pem"
   return {
     {
       name = "moonloop",
@@ -17,6 +19,7 @@ return function(build)
       program = moonloop,
       echo = moonloop .. " bench/echo.lua",
       protocol_echo = moonloop .. " bench/protocol_echo.lua",
+      tls_echo = moonloop .. " bench/tls_echo.lua" .. pem,
       sendfile = moonloop .. " bench/sendfile.lua",
       tasks = moonloop .. " bench/tasks.lua",
       future = moonloop .. " bench/future.lua",
@@ -29,6 +32,12 @@ return function(build)
       program = echo_libev,
       echo = echo_libev,
       protocol_echo = echo_libev,
+    },
+    {
+      name = "C, libev and OpenSSL",
+      role = "control",
+      program = tls_echo_libev,
+      tls_echo = tls_echo_libev .. pem,
     },
     { name = "nginx", role = "control", program = "nginx", sendfile = "sh bench/nginx.sh" },
     {

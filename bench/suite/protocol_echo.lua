@@ -13,7 +13,7 @@ local CELLS = {
 
 --- Measures the cell and returns its rows.
 function M.run(bench)
-  return echo.run(bench, M.name, CELLS)
+  return echo.run(bench, M.name, CELLS, { load = "load", user_time = 1.0 })
 end
 
 return M
