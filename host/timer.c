@@ -85,27 +85,34 @@ static void update_hold(Runtime *rt) {
     runtime_release(rt);
 }
 
-static void grow(Runtime *rt, lua_State *L) {
+static bool grow(Runtime *rt) {
   TimerHeap *h = &rt->timers;
   uint32_t capacity = h->capacity ? h->capacity * 2 : 16;
   TimerEntry *entries =
       runtime_realloc(rt, h->entries, h->capacity * sizeof(TimerEntry),
                       capacity * sizeof(TimerEntry));
   if (!entries)
-    luaL_error(L, "not enough memory");
+    return false;
   h->entries = entries;
   h->capacity = capacity;
+  return true;
 }
 
 void timer_start(Runtime *rt, lua_State *L, Timer *t, double when) {
+  if (!timer_try_start(rt, t, when))
+    luaL_error(L, "not enough memory");
+}
+
+bool timer_try_start(Runtime *rt, Timer *t, double when) {
   TimerHeap *h = &rt->timers;
-  if (h->count + 2 > h->capacity)
-    grow(rt, L);
+  if (h->count + 2 > h->capacity && !grow(rt))
+    return false;
   h->count++;
   if (t->weak)
     h->weak++;
   sift_up(h, h->count, (TimerEntry){when, ++h->seq, t});
   update_hold(rt);
+  return true;
 }
 
 void timer_stop(Runtime *rt, Timer *t) {

@@ -51,8 +51,10 @@ double clock_now(Runtime *rt);
 // The system's own, whatever clock is on.
 double clock_real(void);
 
-// Starts a timer that fires at `when`. Raises in L when memory is out.
+// Starts a timer that fires at `when`. Raises in L when memory is out; the
+// other one answers false then.
 void timer_start(Runtime *rt, lua_State *L, Timer *t, double when);
+bool timer_try_start(Runtime *rt, Timer *t, double when);
 void timer_stop(Runtime *rt, Timer *t);
 void timer_set_weak(Runtime *rt, Timer *t, bool weak);
 double timer_when(Runtime *rt, const Timer *t);

@@ -99,7 +99,12 @@ bool stream_announce_end(Stream *s) {
     return true;
   s->flags |= STREAM_ENDING | STREAM_ENDED;
   s->transport->shut_write(s);
-  return !(s->flags & STREAM_HELD);
+  return !(s->flags & (STREAM_HELD | STREAM_LINGERS));
+}
+
+void stream_await_end(Stream *s) {
+  if (!(s->flags & STREAM_LINGERS) && !writer_watch(s->writer))
+    stream_finish_close(s);
 }
 
 // The first part of closing: no more is read. False when that was before.
@@ -118,10 +123,15 @@ static bool stop_reading(Stream *s) {
 void stream_begin_close(lua_State *L, Stream *s, int self) {
   if (!stop_reading(s))
     return;
-  if (stream_unsent(s) > 0)
+  if (s->writer && s->writer->unsent > 0) {
     stream_stop_writers(s);
-  else if (stream_announce_end(s) || !writer_watch(writer_need(L, s, self)))
+  } else if (stream_announce_end(s)) {
     stream_finish_close(s);
+  } else {
+    writer_need(L, s, self); // keeps the stream until then
+    stream_stop_writers(s);
+    stream_await_end(s);
+  }
 }
 
 void stream_abort(Stream *s) {

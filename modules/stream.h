@@ -65,7 +65,8 @@ enum {
   STREAM_STANDARD = 4096,  // is `moonloop.stdin` or the like
   STREAM_DROPPED = 8192,   // closed by nobody's wish: a standard one stays
   STREAM_STARTING = 16384, // a filter is being set up: nobody reads or writes
-  STREAM_HELD = 32768      // the filter has bytes that are not sent
+  STREAM_HELD = 32768,     // the filter has bytes that are not sent
+  STREAM_LINGERS = 65536   // all is sent; the filter waits for it to arrive
 };
 
 typedef enum ReadMode {
@@ -157,8 +158,12 @@ void stream_begin_close(lua_State *L, Stream *s, int self);
 void stream_abort(Stream *s);
 
 // Everything is out: tells the peer that this was all, where a filter has words
-// for that. False when these are not out yet.
+// for that. False when it is not done with that yet.
 bool stream_announce_end(Stream *s);
+
+// What is left to do then: the Writer sends what is held, unless the filter
+// sees to the rest itself.
+void stream_await_end(Stream *s);
 
 // Lets go of the descriptor and wakes who waits for that.
 void stream_finish_close(Stream *s);
@@ -278,7 +283,7 @@ void stream_unpack_list(lua_State *L);
 bool stream_send(lua_State *L, Stream *s);
 
 // Ends the writing side after what is queued. The stream is at index 1.
-void stream_end_writing(Stream *s);
+void stream_end_writing(lua_State *L, Stream *s);
 bool stream_can_end_writing(const Stream *s);
 extern const luaL_Reg stream_write_methods[];
 

@@ -128,7 +128,10 @@ static int l_drop_pen(lua_State *L) {
 // ---- waiting for what is sent ----------------------------------------------
 
 static int push_source(lua_State *L, void *ud) {
-  check_pen(L, ud);
+  Stream *s = ud;
+  if (s->writer) // it may be the queue that has woken the task
+    ev_io_stop(s->rt->loop, &s->writer->source);
+  check_pen(L, s);
   return 0;
 }
 
@@ -158,7 +161,8 @@ static void describe_source(Runtime *rt, moonloop_wait *w, char *text,
 }
 
 // With the pen: waits until a pipe or the like has something to read, or the
-// stream cannot be written any more. Awaits.
+// stream cannot be written any more; or for no reason. What a filter holds goes
+// out meanwhile. Awaits.
 static int l_wait_source(lua_State *L) { // stream fd
   Stream *s = stream_check_both(L, 1);
   int fd = (int)luaL_checkinteger(L, 2);
@@ -167,11 +171,13 @@ static int l_wait_source(lua_State *L) { // stream fd
     return raise_file(L, errno, "read", fd);
   Writer *w = s->writer;
   w->pen_wait = wait_begin_io(s->rt, L, abort_source, s, describe_source);
-  w->pen_sends = true;
+  w->pen_sends = stream_unsent(s) == 0;
   w->pen_push = push_source;
   ev_io_init(&w->source, on_source, fd, EV_READ);
   w->source.data = w;
   ev_io_start(s->rt->loop, &w->source);
+  if (!w->pen_sends)
+    writer_watch(w);
   return moonloop_await(L, w->pen_wait);
 }
 

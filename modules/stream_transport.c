@@ -136,7 +136,7 @@ static int l_write_eof(lua_State *L) {
     s->flags |= STREAM_ENDING | STREAM_ENDED; // closing it says so
     stream_begin_close(L, s, 1);
   } else {
-    stream_end_writing(s);
+    stream_end_writing(L, s);
   }
   return 0;
 }

@@ -251,12 +251,14 @@ bool stream_can_end_writing(const Stream *s) {
   return s->transport->shut_write && !(s->flags & STREAM_READ_ONLY);
 }
 
-void stream_end_writing(Stream *s) {
+void stream_end_writing(lua_State *L, Stream *s) {
   s->flags |= STREAM_ENDING;
   if (stream_unsent(s) > 0 || (s->writer && s->writer->pen_taken))
     return;
   s->flags |= STREAM_ENDED;
   s->transport->shut_write(s);
+  if (s->flags & STREAM_HELD)
+    writer_watch(writer_need(L, s, 1));
 }
 
 /// Says that nothing more will be written, after what is queued; reading goes
@@ -274,7 +276,7 @@ static int l_write_eof(lua_State *L) {
     error_raise(L, "InvalidStateError",
                 "a %s has no end of file that one could write",
                 s->transport->name);
-  stream_end_writing(s);
+  stream_end_writing(L, s);
   return 0;
 }
 

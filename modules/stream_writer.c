@@ -19,8 +19,9 @@
 enum { PIECES_AT_ONCE = 64 };
 
 size_t stream_unsent(const Stream *s) {
-  return (s->writer ? s->writer->unsent : 0) +
-         (s->flags & STREAM_HELD ? 1 : 0); // how much it is does not matter
+  const unsigned held = STREAM_HELD | STREAM_LINGERS;
+  return (s->writer ? s->writer->unsent : 0) + // how much it is does not matter
+         ((s->flags & held) && !s->write_error ? 1 : 0);
 }
 
 // ---- the turn --------------------------------------------------------------
@@ -132,10 +133,16 @@ static void when_sent(Stream *s) {
     s->flags |= STREAM_ENDED;
     s->transport->shut_write(s);
   }
-  if (!(s->flags & STREAM_CLOSING))
+  if (s->flags & STREAM_CLOSING) {
+    if (stream_announce_end(s))
+      stream_finish_close(s);
+    else
+      stream_await_end(s);
+  } else if (stream_unsent(s) > 0) {
+    writer_watch(w);
+  } else {
     writer_drop_idle(s);
-  else if (stream_announce_end(s) || !writer_watch(w))
-    stream_finish_close(s);
+  }
 }
 
 void writer_fail(Stream *s, int err) {

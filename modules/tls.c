@@ -44,6 +44,8 @@ static int l_tls_info(lua_State *L) { // stream
   lua_pushboolean(L, SSL_session_reused(t->ssl));
   lua_setfield(L, -2, "resumed");
   const char *asked = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
+  if (asked && !tls_is_plain(asked))
+    asked = NULL;
   if (t->name[0] || asked) {
     lua_pushstring(L, t->name[0] ? t->name : asked);
     lua_setfield(L, -2, "server_hostname");

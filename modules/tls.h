@@ -6,6 +6,7 @@
 #ifndef MOONLOOP_TLS_H
 #define MOONLOOP_TLS_H
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 
 #include "stream.h"
@@ -68,16 +69,30 @@ struct Session {
   bool is_quiet;    // nothing is to be said any more
   int io_error;     // errno of the descriptor, 0 when it is well
   Failure failure;
-  ev_timer again; // calls for stream_on_readable
-  ev_timer limit; // of saying the end
+  size_t allowance; // bytes that may be received before others have their turn
+  ev_timer again;   // calls for stream_on_readable; looks whether all arrived
+  Timer limit;      // of saying the end
   double limit_seconds;
-  ev_io io;                 // the handshake's
+  int on_the_way; // bytes that have not arrived when that was last looked at
+  ev_io io;       // the handshake's; of what comes behind the end
   moonloop_wait *wait;      // of the task that does it
   char name[TLS_NAME_SIZE]; // of the server, as the client asked for it, or ""
   char *key;                // of the session in the cache, or NULL: allocated
 };
 
-enum { SESSION_OVER = -1 }; // the peer has said that this was all
+enum {
+  SESSION_OVER = -1, // the peer has said that this was all
+  // What OpenSSL may be given at once: it goes on by itself as long as what
+  // comes is not for us.
+  SESSION_ALLOWANCE = 131072
+};
+
+// OpenSSL's list of errors has to be empty before most calls; to make it so
+// costs more than to look.
+static inline void tls_forget_errors(void) {
+  if (ERR_peek_error())
+    ERR_clear_error();
+}
 
 // The session of a Stream, NULL when it has none.
 Session *session_test(const Stream *s);
@@ -109,6 +124,9 @@ bool session_open_bio(Session *t);
 
 // Sends what waits in `out`. False when not all of it went, with errno set.
 bool session_flush(Session *t);
+
+// Throws away what the peer still sends. False when it has ended.
+bool session_discard(Session *t);
 void bytes_free(Runtime *rt, Bytes *b);
 bool bytes_append(Runtime *rt, Bytes *b, const void *data, size_t size);
 
@@ -148,6 +166,10 @@ void certificate_push_name(lua_State *L, const X509_NAME *name);
 // Ends a handshake that waits, since its Stream was closed.
 void handshake_stop(Session *t);
 extern const luaL_Reg tls_handshake_functions[];
+
+// Whether a name that the peer sent can be shown: it has nothing in it that a
+// terminal or a log would take for something else.
+bool tls_is_plain(const char *name);
 int context_on_client_hello(SSL *ssl, int *alert, void *arg);
 int context_on_verify(int good, X509_STORE_CTX *store);
 

@@ -37,6 +37,12 @@ bool bytes_append(Runtime *rt, Bytes *b, const void *data, size_t size) {
 
 static bool would_block(int err) { return err == EAGAIN || err == EWOULDBLOCK; }
 
+// The first counts: a reset, say, becomes a broken pipe when one goes on.
+static void note_error(Session *t, int err) {
+  if (!t->io_error)
+    t->io_error = err;
+}
+
 // Gives the descriptor what it takes of `size` bytes. -1: it is broken.
 static ssize_t send_now(Session *t, const char *data, size_t size) {
   size_t sent = 0;
@@ -48,7 +54,7 @@ static ssize_t send_now(Session *t, const char *data, size_t size) {
     if (n < 0 && would_block(errno))
       break;
     if (n < 0) {
-      t->io_error = errno;
+      note_error(t, errno);
       return -1;
     }
     sent += (size_t)n;
@@ -84,7 +90,7 @@ static int bio_write(BIO *bio, const char *data, size_t size, size_t *written) {
   size_t left = size - (size_t)sent;
   if (left > 0 && (t->out.size - t->out.at + left > OUT_AT_MOST ||
                    !bytes_append(t->stream->rt, &t->out, data + sent, left))) {
-    t->io_error = ENOBUFS;
+    note_error(t, ENOBUFS);
     return 0;
   }
   *written = size;
@@ -112,6 +118,21 @@ static void note_first(Session *t, const char *data, size_t size) {
   memcpy(t->first, data, size < sizeof t->first ? size : sizeof t->first);
 }
 
+static ssize_t receive(Session *t, void *data, size_t size) {
+  ssize_t n;
+  do
+    n = t->below->receive(t->stream, data, size);
+  while (n < 0 && errno == EINTR);
+  return n;
+}
+
+bool session_discard(Session *t) {
+  ssize_t n = 1;
+  for (int i = 0; i < 16 && n > 0; i++)
+    n = receive(t, t->stream->rt->receive_buffer, RECEIVE_BUFFER_SIZE);
+  return n > 0 || (n < 0 && would_block(errno));
+}
+
 static int bio_read(BIO *bio, char *data, size_t size, size_t *received) {
   Session *t = BIO_get_data(bio);
   ssize_t n;
@@ -121,13 +142,17 @@ static int bio_read(BIO *bio, char *data, size_t size, size_t *received) {
     note_first(t, data, *received);
     return 1;
   }
-  do
-    n = t->below->receive(t->stream, data, size);
-  while (n < 0 && errno == EINTR);
+  if (t->allowance == 0) { // the descriptor will tell again that there is more
+    BIO_set_retry_read(bio);
+    return 0;
+  }
+  n = receive(t, data, size);
+  if (n > 0)
+    t->allowance -= (size_t)n < t->allowance ? (size_t)n : t->allowance;
   if (n < 0 && would_block(errno)) {
     BIO_set_retry_read(bio);
   } else if (n < 0) {
-    t->io_error = errno;
+    note_error(t, errno);
   } else if (n == 0) {
     t->at_eof = true;
   } else {

@@ -3,7 +3,6 @@
 // What certificates say, as Lua values.
 #include <arpa/inet.h>
 #include <ctype.h>
-#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <string.h>
@@ -125,7 +124,7 @@ static void push_alternatives(lua_State *L, X509 *certificate) { // -> list
     if (push_alternative(L, sk_GENERAL_NAME_value(names, i)))
       lua_rawseti(L, -2, ++n);
   GENERAL_NAMES_free(names);
-  ERR_clear_error();
+  tls_forget_errors();
 }
 
 void certificate_push_names(lua_State *L, X509 *certificate) {

@@ -3,7 +3,6 @@
 // Contexts: the userdata in Lua, and what sessions share below it. To reload is
 // to make a new one of the same options, and to put it in the old one's place;
 // sessions keep that with which they were begun.
-#include <openssl/err.h>
 #include <openssl/rand.h>
 #include <string.h>
 
@@ -47,8 +46,16 @@ void context_drop(Context *c) {
 
 // ---- in Lua ----------------------------------------------------------------
 
-static Context **check_holder(lua_State *L, int arg) {
+static Context **check_any(lua_State *L, int arg) {
   return luaL_checkudata(L, arg, TLS_CONTEXT_CLASS);
+}
+
+// Raises for one that was collected and has come back.
+static Context **check_holder(lua_State *L, int arg) {
+  Context **holder = check_any(L, arg);
+  if (!*holder)
+    error_raise(L, "InvalidStateError", "the context is gone");
+  return holder;
 }
 
 Context *context_check(lua_State *L, int arg) { return *check_holder(L, arg); }
@@ -94,7 +101,7 @@ static int l_replace_context(lua_State *L) { // old new
   bool asks = SSL_CTX_get_verify_mode((*new)->ssl) != SSL_VERIFY_NONE;
   if (c->is_server && !asks)
     inherit_tickets(*new, c);
-  ERR_clear_error();
+  tls_forget_errors();
   *old = *new;
   *new = c;
   return 0;
@@ -108,14 +115,14 @@ static int l_context_options(lua_State *L) {
 }
 
 static int l_gc(lua_State *L) {
-  Context **holder = check_holder(L, 1);
+  Context **holder = check_any(L, 1);
   context_drop(*holder);
   *holder = NULL;
   return 0;
 }
 
 static int l_tostring(lua_State *L) {
-  const Context *c = context_check(L, 1);
+  const Context *c = *check_any(L, 1);
   lua_pushfstring(L, "TLSContext: (%s)",
                   c && c->is_server ? "server" : "client");
   return 1;

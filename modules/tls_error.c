@@ -3,7 +3,7 @@
 // Failures of TLS in words that a user understands: OpenSSL's reasons, the
 // alerts of the peer, and what was wrong with a certificate.
 #include <ctype.h>
-#include <openssl/err.h>
+#include <errno.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 
@@ -74,13 +74,14 @@ static const char *words_of(const Words *list, size_t count, int number) {
 
 int session_note_failure(Session *t, int ssl_error) {
   unsigned long code = ERR_peek_error();
-  ERR_clear_error();
+  tls_forget_errors();
   if (ssl_error == SSL_ERROR_SYSCALL && t->io_error)
     return t->io_error;
   bool ended =
       ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN;
+  // The kernel tells of a reset once: if a write was told, a read sees an end.
   if (ended && t->at_eof)
-    return STREAM_TRUNCATED;
+    return t->io_error == ECONNRESET ? ECONNRESET : STREAM_TRUNCATED;
   t->failure.code = code;
   return STREAM_FAILED;
 }
@@ -299,6 +300,6 @@ int tls_raise(lua_State *L, const char *what, const char *text) {
     push_code(L, code);
     lua_setfield(L, -2, "code");
   }
-  ERR_clear_error();
+  tls_forget_errors();
   return lua_error(L);
 }

@@ -3,9 +3,11 @@
 // A session as the transport of a Stream: what is received, sent and said at
 // the end goes through OpenSSL.
 #include <errno.h>
-#include <openssl/err.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
+#include "stream_protocol.h"
 #include "tls.h"
 
 // Pieces shorter than this are put together before they are encrypted.
@@ -41,8 +43,9 @@ bool session_has_more(const Session *t) {
 static ssize_t filter_receive(Stream *s, void *data, size_t size) {
   Session *t = session_of(s);
   size_t total = 0, n;
+  t->allowance = SESSION_ALLOWANCE;
   while (total < size && !t->end) {
-    ERR_clear_error();
+    tls_forget_errors();
     int rc = SSL_read_ex(t->ssl, (char *)data + total, size - total, &n);
     if (rc <= 0) {
       t->end = end_after(t, rc);
@@ -87,7 +90,7 @@ static int fail(Session *t, int rc) {
 static ssize_t encrypt(Session *t, const char *data, size_t size) {
   size_t done = 0, n;
   while (done < size && t->out.size == 0) {
-    ERR_clear_error();
+    tls_forget_errors();
     int rc = SSL_write_ex(t->ssl, data + done, size - done, &n);
     if (rc <= 0)
       return fail(t, rc);
@@ -135,34 +138,94 @@ static ssize_t filter_send(Stream *s, const struct iovec *pieces, int count) {
 
 // ---- the end ---------------------------------------------------------------
 
-static void on_limit(struct ev_loop *loop, ev_timer *timer, int revents) {
-  Stream *s = timer->data;
-  (void)loop, (void)revents;
+// Seconds until it is looked again whether all has arrived.
+static const double LOOK_AFTER = 0.01;
+
+static void on_limit(Runtime *rt, Timer *timer) {
+  Session *t = (Session *)((char *)timer - offsetof(Session, limit));
+  Stream *s = t->stream;
+  (void)rt;
+  if (s->flags & STREAM_LINGERS) { // the kernel has it all
+    stream_finish_close(s);
+    return;
+  }
   s->write_error = ETIMEDOUT;
-  stream_finish_close(s);
+  if (s->push)
+    push_fail(s, ETIMEDOUT);
+  else
+    stream_finish_close(s);
 }
 
 static void say_end(Session *t) {
   t->said_end = true;
-  ERR_clear_error();
+  tls_forget_errors();
   SSL_shutdown(t->ssl); // -1 only when it is broken, as all else will be then
-  ERR_clear_error();
+  tls_forget_errors();
+}
+
+// The limit is for the case that nothing goes on.
+static void set_limit(Session *t) {
+  Runtime *rt = t->stream->rt;
+  timer_stop(rt, &t->limit);
+  timer_try_start(rt, &t->limit, clock_now(rt) + t->limit_seconds);
+}
+
+// Whether the peer's system has everything that was sent, our end included.
+static bool has_arrived(Session *t) {
+  int before = t->on_the_way;
+  if (ioctl(t->stream->fd, SIOCOUTQ, &t->on_the_way) < 0)
+    return true;
+  if (t->on_the_way < before)
+    set_limit(t);
+  return t->on_the_way == 0;
+}
+
+static void on_look(struct ev_loop *loop, ev_timer *timer, int revents) {
+  Stream *s = timer->data;
+  (void)loop, (void)revents;
+  if (has_arrived(session_of(s)))
+    stream_finish_close(s);
+}
+
+static void on_behind_end(struct ev_loop *loop, ev_io *io, int revents) {
+  Session *t = io->data;
+  (void)loop, (void)revents;
+  if (!session_discard(t) || has_arrived(t))
+    stream_finish_close(t->stream);
+}
+
+// A client is sent what it did not ask for: tickets. Where they reach a
+// descriptor that is closed they are answered with a reset, and what the kernel
+// has not sent by then is lost. So the descriptor stays until all has arrived.
+static void linger(Session *t) {
+  Stream *s = t->stream;
+  t->below->shut_write(s);
+  if (has_arrived(t) || !stream_is_alive(s))
+    return;
+  s->flags |= STREAM_LINGERS;
+  ev_timer_stop(s->rt->loop, &t->again);
+  ev_timer_init(&t->again, on_look, LOOK_AFTER, LOOK_AFTER);
+  ev_timer_start(s->rt->loop, &t->again);
+  ev_io_init(&t->io, on_behind_end, s->fd, EV_READ);
+  t->io.data = t;
+  ev_io_start(s->rt->loop, &t->io);
 }
 
 // Says close_notify, once. Called again when the Stream is closing.
 static int filter_shut_write(Stream *s) {
+  const unsigned at_work = STREAM_HELD | STREAM_LINGERS;
   Session *t = session_of(s);
-  if (t->is_quiet || !t->established)
+  if (t->is_quiet || !t->established || (s->flags & STREAM_LINGERS))
     return 0;
   if (!t->said_end)
     say_end(t);
-  if (t->out.size == 0)
-    return 0;
-  s->flags |= STREAM_HELD;
-  if ((s->flags & STREAM_CLOSING) && !ev_is_active(&t->limit)) {
-    ev_timer_set(&t->limit, t->limit_seconds, 0);
-    ev_timer_start(s->rt->loop, &t->limit);
-  }
+  if (t->out.size > 0)
+    s->flags |= STREAM_HELD;
+  else if ((s->flags & STREAM_CLOSING) && t->below == &stream_tcp)
+    linger(t);
+  if ((s->flags & STREAM_CLOSING) && (s->flags & at_work) &&
+      !timer_is_active(&t->limit))
+    set_limit(t);
   return 0;
 }
 
@@ -170,14 +233,14 @@ static void filter_close(Stream *s) {
   Session *t = session_of(s);
   if (s->rt->loop) {
     ev_timer_stop(s->rt->loop, &t->again);
-    ev_timer_stop(s->rt->loop, &t->limit);
+    timer_stop(s->rt, &t->limit);
     handshake_stop(t);
   }
   SSL_free(t->ssl);
   t->ssl = NULL;
   bytes_free(s->rt, &t->early);
   bytes_free(s->rt, &t->out);
-  s->flags &= ~(unsigned)STREAM_HELD;
+  s->flags &= ~(unsigned)(STREAM_HELD | STREAM_LINGERS);
   t->below->close(s);
 }
 
@@ -208,6 +271,6 @@ void session_init_transport(Session *t) {
       (Transport){"tls",        filter_receive, filter_send, filter_shut_write,
                   filter_close, &filter};
   ev_timer_init(&t->again, on_again, 0, 0);
-  ev_init(&t->limit, on_limit);
-  t->again.data = t->limit.data = t->stream;
+  t->again.data = t->stream;
+  t->limit.fire = on_limit;
 }

@@ -4,7 +4,6 @@
 // meanwhile. Where the context is chosen by name, it comes back to Lua for that
 // once, and goes on.
 #include <errno.h>
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 
@@ -16,16 +15,25 @@
 
 // ---- what OpenSSL asks -----------------------------------------------------
 
+bool tls_is_plain(const char *name) {
+  for (; *name; name++)
+    if (*name <= ' ' || *name > '~')
+      return false;
+  return true;
+}
+
 // Reads the name out of the client's extension: a length, a type, a length and
 // the name. Nothing else has ever been sent there.
 static void take_name(Session *t, const unsigned char *data, size_t size) {
   if (size < 5 || data[2] != TLSEXT_NAMETYPE_host_name)
     return;
   size_t n = (size_t)data[3] << 8 | data[4];
-  if (n == 0 || n > size - 5 || n >= TLS_NAME_SIZE || memchr(data + 5, 0, n))
+  if (n == 0 || n > size - 5 || n >= TLS_NAME_SIZE)
     return; // OpenSSL will refuse it
   memcpy(t->name, data + 5, n);
   t->name[n] = 0;
+  if (strlen(t->name) != n || !tls_is_plain(t->name))
+    t->name[0] = 0;
 }
 
 int context_on_client_hello(SSL *ssl, int *alert, void *arg) {
@@ -184,13 +192,13 @@ static int l_tls_begin(lua_State *L) { // stream context name numeric key limit
   check_startable(L, s);
   Session *t = new_session(L, s, c);
   t->limit_seconds = limit;
-  ERR_clear_error();
+  tls_forget_errors();
   const char *problem = set_up(t, name, lua_toboolean(L, 4), key);
   if (problem) {
     stream_finish_close(s);
     return tls_raise(L, "tls handshake", problem);
   }
-  ERR_clear_error();
+  tls_forget_errors();
   return 0;
 }
 
@@ -289,7 +297,8 @@ static int push_step(lua_State *L, void *ud) {
     return push_stopped(L, NULL);
   if (!session_flush(t) && errno != EAGAIN)
     return raise_failure(L, t, t->io_error);
-  ERR_clear_error();
+  t->allowance = SESSION_ALLOWANCE;
+  tls_forget_errors();
   int rc = SSL_do_handshake(t->ssl);
   if (rc == 1)
     return t->out.size == 0 ? finish(L, t) : wait_for(L, t, EV_WRITE);
@@ -337,7 +346,7 @@ static int l_tls_refuse(lua_State *L) { // stream
     return 0;
   t->is_quiet = true;
   SSL_do_handshake(t->ssl);
-  ERR_clear_error();
+  tls_forget_errors();
   return 0;
 }
 

@@ -4,7 +4,6 @@
 // keys and authorities (paths, or PEM text), versions, ciphers and callbacks.
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -46,7 +45,7 @@ static Source open_source(lua_State *L, const char *option) {
   if (source.bio)
     return source;
   int err = errno;
-  ERR_clear_error();
+  tls_forget_errors();
   if (text || err == 0)
     luaL_error(L, "not enough memory");
   error_raise_errno(L, err, option, source.text);
@@ -77,7 +76,7 @@ static bool is_at_end(void) {
   bool at_end = ERR_GET_LIB(code) == ERR_LIB_PEM &&
                 ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
   if (at_end)
-    ERR_clear_error();
+    tls_forget_errors();
   return at_end;
 }
 
@@ -197,7 +196,7 @@ static void use_system_roots(Context *c) {
   SSL_CTX_set_default_verify_dir(c->ssl);
   if (getenv("SSL_CERT_FILE"))
     SSL_CTX_set_default_verify_file(c->ssl);
-  ERR_clear_error();
+  tls_forget_errors();
 }
 
 static void use_authorities(lua_State *L, Context *c) {
@@ -325,7 +324,7 @@ static void use_habits(lua_State *L, Context *c) {
 }
 
 void context_configure(lua_State *L, Context *c) {
-  ERR_clear_error();
+  tls_forget_errors();
   use_habits(L, c);
   use_versions(L, c);
   use_ciphers(L, c);
@@ -333,5 +332,5 @@ void context_configure(lua_State *L, Context *c) {
   use_authorities(L, c);
   use_verification(L, c);
   use_alpn(L, c);
-  ERR_clear_error();
+  tls_forget_errors();
 }

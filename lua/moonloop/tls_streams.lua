@@ -185,10 +185,17 @@ local function report(err)
   core.call_exception_handler(nil, { message = "TLS handshake with a client failed", error = err })
 end
 
+local function leave(settings, number)
+  if not settings.crowd[number] then return end
+  settings.crowd[number] = nil
+  settings.count = settings.count - 1
+end
+
 -- Too many clients that are slow, or silent: the oldest has to go.
 local function drop_oldest(settings)
   while settings.crowd[settings.first] == nil do settings.first = settings.first + 1 end
   local stream = settings.crowd[settings.first]
+  leave(settings, settings.first)
   report(core.TLSError:new(("tls handshake with %s: given up, more than %d are under way")
     :format(core.stream_name(stream), HANDSHAKES_AT_MOST)))
   stream:abort()
@@ -200,11 +207,7 @@ local function join(settings, stream)
   settings.crowd[number] = stream
   settings.count = settings.count + 1
   if settings.count > HANDSHAKES_AT_MOST then drop_oldest(settings) end
-  return blocks.on_leaving(function()
-    settings.crowd[number] = nil
-    settings.count = settings.count - 1
-    if settings.count == 0 then settings.first, settings.last = 1, 0 end
-  end)
+  return blocks.on_leaving(function() leave(settings, number) end)
 end
 
 --- Does a server's part of the handshake. Awaits. What goes wrong is reported, but for
