@@ -373,6 +373,19 @@ static bool is_of_runs(const Resource *r, int first, int last) {
   return r->kind == &kind && r->run_id >= first && r->run_id <= last;
 }
 
+// Whether nothing is left to be done for it. A filter has a last word.
+static bool is_idle(const Stream *s) {
+  return !s->push && !s->transport->filter && stream_unsent(s) == 0;
+}
+
+// Puts it on the stack, or nil while it is being collected.
+static void push_stream(lua_State *L, const Stream *s) {
+  if (s->anchor == LUA_NOREF && s->transport->filter)
+    s->transport->filter->push(L, s);
+  else
+    anchor_push(s->rt, L, s->anchor);
+}
+
 // Closes the streams of some runs that have nothing to send: what waits to be
 // sent to one of them need not be waited for.
 static int l_close_idle_streams(lua_State *L) { // first last
@@ -382,11 +395,8 @@ static int l_close_idle_streams(lua_State *L) { // first last
   for (Resource *r = rt->resources, *next; r; r = next) {
     next = r->next;
     Stream *s = of_resource(r);
-    if (!is_of_runs(r, first, last) || s->push || stream_unsent(s) > 0 ||
-        !stop_reading(s))
-      continue;
-    stream_announce_end(s); // what does not go out at once is not waited for
-    stream_finish_close(s);
+    if (is_of_runs(r, first, last) && is_idle(s))
+      stream_begin_close(L, s, 0);
   }
   return 0;
 }
@@ -400,11 +410,13 @@ static int l_unfinished_streams(lua_State *L) { // [first last] -> list
   int last = (int)luaL_optinteger(L, 2, RESOURCE_OF_NO_RUN), n = 0;
   lua_newtable(L);
   for (Resource *r = rt->resources; r; r = r->next) {
-    if (!is_of_runs(r, first, last) ||
-        !(of_resource(r)->push || stream_unsent(of_resource(r)) > 0))
+    if (!is_of_runs(r, first, last) || is_idle(of_resource(r)))
       continue;
-    anchor_push(rt, L, of_resource(r)->anchor);
-    lua_rawseti(L, -2, ++n);
+    push_stream(L, of_resource(r));
+    if (lua_isnil(L, -1))
+      lua_pop(L, 1);
+    else
+      lua_rawseti(L, -2, ++n);
   }
   return 1;
 }

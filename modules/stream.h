@@ -41,6 +41,10 @@ typedef struct Filter {
   void (*push_error)(lua_State *L, const Stream *s, int err, const char *op);
   // The transport below.
   const Transport *(*below)(const Stream *s);
+  // How many bytes it has that are not sent.
+  size_t (*held)(const Stream *s);
+  // Pushes the Stream's userdata, or nil while it is being collected.
+  void (*push)(lua_State *L, const Stream *s);
   // Frees what is left of it; the Stream has the transport below again.
   void (*free)(Stream *s);
 } Filter;
@@ -50,23 +54,25 @@ typedef struct Filter {
 enum { STREAM_FAILED = 10000, STREAM_TRUNCATED };
 
 enum {
-  STREAM_EOF = 1,          // the peer has said its last byte
-  STREAM_MORE = 2,         // the last read filled its buffer: try again
-  STREAM_CLOSING = 4,      // close() was called, unsent data is going out
-  STREAM_CLOSED = 8,       // the descriptor is gone
-  STREAM_ENDING = 16,      // write_eof() was called
-  STREAM_ENDED = 32,       // and has been carried out
-  STREAM_ABORTED = 64,     // unsent data was dropped by abort()
-  STREAM_READ_ONLY = 128,  // one direction of a pipe
-  STREAM_WRITE_ONLY = 256, // the other
-  STREAM_FILE = 512,       // never blocks: a regular file, /dev/null
-  STREAM_BLOCKING = 1024,  // shared and blocking: looked at before each call
-  STREAM_BORROWED = 2048,  // stands for what others use: `original`
-  STREAM_STANDARD = 4096,  // is `moonloop.stdin` or the like
-  STREAM_DROPPED = 8192,   // closed by nobody's wish: a standard one stays
-  STREAM_STARTING = 16384, // a filter is being set up: nobody reads or writes
-  STREAM_HELD = 32768,     // the filter has bytes that are not sent
-  STREAM_LINGERS = 65536   // all is sent; the filter waits for it to arrive
+  STREAM_EOF = 1,           // the peer has said its last byte
+  STREAM_MORE = 2,          // the last read filled its buffer: try again
+  STREAM_CLOSING = 4,       // close() was called, unsent data is going out
+  STREAM_CLOSED = 8,        // the descriptor is gone
+  STREAM_ENDING = 16,       // write_eof() was called
+  STREAM_ENDED = 32,        // and has been carried out
+  STREAM_ABORTED = 64,      // unsent data was dropped by abort()
+  STREAM_READ_ONLY = 128,   // one direction of a pipe
+  STREAM_WRITE_ONLY = 256,  // the other
+  STREAM_FILE = 512,        // never blocks: a regular file, /dev/null
+  STREAM_BLOCKING = 1024,   // shared and blocking: looked at before each call
+  STREAM_BORROWED = 2048,   // stands for what others use: `original`
+  STREAM_STANDARD = 4096,   // is `moonloop.stdin` or the like
+  STREAM_DROPPED = 8192,    // closed by nobody's wish: a standard one stays
+  STREAM_STARTING = 16384,  // a filter is being set up: nobody reads or writes
+  STREAM_HELD = 32768,      // the filter has bytes that are not sent
+  STREAM_LINGERS = 65536,   // all is sent; the filter waits for it to arrive
+  STREAM_PREPARING = 131072 // what is unsent goes out before a filter is set
+                            // up: a protocol is not called, and may not write
 };
 
 typedef enum ReadMode {

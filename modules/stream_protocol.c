@@ -213,8 +213,8 @@ static void queue_held(Stream *s) {
 }
 
 void push_read_on(Stream *s) {
-  const unsigned no_more =
-      STREAM_CLOSING | STREAM_CLOSED | STREAM_EOF | STREAM_STARTING;
+  const unsigned no_more = STREAM_CLOSING | STREAM_CLOSED | STREAM_EOF |
+                           STREAM_STARTING | STREAM_PREPARING;
   if (s->push->made && !s->push->reading_paused && !(s->flags & no_more) &&
       is_watchable(s)) {
     if (stream_held(s) > 0)
@@ -313,8 +313,8 @@ static int resume_main(lua_State *L) { // stream size
 
 void push_resume_writing(Stream *s) {
   Push *p = s->push;
-  if (!p->writing_paused || (s->flags & STREAM_CLOSED) ||
-      stream_unsent(s) > p->low)
+  const unsigned not_now = STREAM_CLOSED | STREAM_STARTING | STREAM_PREPARING;
+  if (!p->writing_paused || (s->flags & not_now) || stream_unsent(s) > p->low)
     return;
   p->writing_paused = false;
   call_main(s, resume_main, 0);

@@ -71,7 +71,9 @@ static int l_get_write_buffer_size(lua_State *L) {
 // Raises where the program should know better. False when the connection was
 // lost, which the protocol will hear of: what is written is dropped.
 static bool may_write(lua_State *L, Stream *s) {
-  stream_check_started(L, s);
+  if (s->flags & (STREAM_STARTING | STREAM_PREPARING))
+    error_raise(L, "InvalidStateError",
+                "TLS is being started on the transport");
   if (s->flags & STREAM_READ_ONLY)
     error_raise(L, "InvalidStateError", "the transport is for reading only");
   if (s->push->closed_here)

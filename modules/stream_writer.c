@@ -20,8 +20,10 @@ enum { PIECES_AT_ONCE = 64 };
 
 size_t stream_unsent(const Stream *s) {
   const unsigned held = STREAM_HELD | STREAM_LINGERS;
-  return (s->writer ? s->writer->unsent : 0) + // how much it is does not matter
-         ((s->flags & held) && !s->write_error ? 1 : 0);
+  size_t queued = s->writer ? s->writer->unsent : 0;
+  if (!(s->flags & held) || s->write_error)
+    return queued;
+  return queued + s->transport->filter->held(s);
 }
 
 // ---- the turn --------------------------------------------------------------

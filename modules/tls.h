@@ -39,6 +39,7 @@ typedef struct Failure {
   long verify;        // X509_V_ERR_..., when a certificate was refused
   X509 *certificate;  // that one, which may be an authority's, or NULL
   X509 *peer;         // the peer's own, or NULL
+  int system;         // errno when authorities could not be looked for, or 0
 } Failure;
 
 // Bytes that wait, [at, size) of them.
@@ -133,6 +134,9 @@ bool bytes_append(Runtime *rt, Bytes *b, const void *data, size_t size);
 // ---- the filter: tls_filter.c
 
 void session_init_transport(Session *t);
+
+// The Stream at index `self` can be found from there on.
+void session_register(lua_State *L, const Stream *s, int self);
 
 // Whether something that was received waits in the session.
 bool session_has_more(const Session *t);

@@ -72,6 +72,11 @@ static const char *words_of(const Words *list, size_t count, int number) {
 
 // ---- noting ----------------------------------------------------------------
 
+static bool is_refusal(const Failure *f) {
+  return f->verify != X509_V_OK && ERR_GET_LIB(f->code) == ERR_LIB_SSL &&
+         ERR_GET_REASON(f->code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
+}
+
 int session_note_failure(Session *t, int ssl_error) {
   unsigned long code = ERR_peek_error();
   tls_forget_errors();
@@ -83,6 +88,8 @@ int session_note_failure(Session *t, int ssl_error) {
   if (ended && t->at_eof)
     return t->io_error == ECONNRESET ? ECONNRESET : STREAM_TRUNCATED;
   t->failure.code = code;
+  if (t->failure.system && is_refusal(&t->failure))
+    return t->failure.system;
   return STREAM_FAILED;
 }
 
@@ -252,11 +259,6 @@ static void push_certificate_error(lua_State *L, const Session *t,
   lua_setfield(L, -2, "peercert");
   lua_pushliteral(L, "CERTIFICATE_VERIFY_FAILED");
   lua_setfield(L, -2, "code");
-}
-
-static bool is_refusal(const Failure *f) {
-  return f->verify != X509_V_OK && ERR_GET_LIB(f->code) == ERR_LIB_SSL &&
-         ERR_GET_REASON(f->code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
 }
 
 static void push_tls_error(lua_State *L, const Session *t, const char *op,

@@ -68,7 +68,11 @@ static ssize_t filter_receive(Stream *s, void *data, size_t size) {
 
 static void on_again(struct ev_loop *loop, ev_timer *timer, int revents) {
   Stream *s = timer->data;
-  if (ev_is_active(&s->io))
+  if (!ev_is_active(&s->io))
+    return;
+  if (s->push && s->rt->in_lua > 0) // no protocol is called inside a call
+    ev_timer_start(loop, timer);
+  else
     stream_on_readable(loop, &s->io, revents);
 }
 
@@ -252,6 +256,36 @@ static void push_error(lua_State *L, const Stream *s, int err, const char *op) {
 
 static const Transport *below(const Stream *s) { return session_of(s)->below; }
 
+static size_t held(const Stream *s) {
+  const Session *t = session_of(s);
+  return s->flags & STREAM_HELD ? t->out.size - t->out.at
+                                : (size_t)t->on_the_way;
+}
+
+static const char SESSIONS_KEY; // registry: Stream -> its userdata, weak
+
+void session_register(lua_State *L, const Stream *s, int self) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &SESSIONS_KEY) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &SESSIONS_KEY);
+  }
+  lua_pushvalue(L, self);
+  lua_rawsetp(L, -2, s);
+  lua_pop(L, 1);
+}
+
+static void push_self(lua_State *L, const Stream *s) { // -> stream or nil
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &SESSIONS_KEY);
+  lua_rawgetp(L, -1, s);
+  lua_remove(L, -2);
+}
+
 static void free_session(Stream *s) {
   Session *t = session_of(s);
   Runtime *rt = s->rt;
@@ -264,7 +298,8 @@ static void free_session(Stream *s) {
   runtime_free(rt, t, sizeof *t);
 }
 
-static const Filter filter = {read_again, push_error, below, free_session};
+static const Filter filter = {read_again, push_error, below,
+                              held,       push_self,  free_session};
 
 void session_init_transport(Session *t) {
   t->transport =

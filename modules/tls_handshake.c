@@ -4,8 +4,10 @@
 // meanwhile. Where the context is chosen by name, it comes back to Lua for that
 // once, and goes on.
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/x509v3.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host/error.h"
 #include "host/task.h"
@@ -59,6 +61,15 @@ static void keep(X509 **place, X509 *certificate) {
     X509_up_ref(certificate);
 }
 
+// OpenSSL takes an authority for unknown when it cannot open the file.
+static int lack_of_descriptors(void) {
+  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return errno == EMFILE || errno == ENFILE ? errno : 0;
+  close(fd);
+  return 0;
+}
+
 // Keeps what was wrong, for the Error.
 int context_on_verify(int good, X509_STORE_CTX *store) {
   int index = SSL_get_ex_data_X509_STORE_CTX_idx();
@@ -67,6 +78,7 @@ int context_on_verify(int good, X509_STORE_CTX *store) {
   if (good || !t || SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE)
     return good;
   t->failure.verify = X509_STORE_CTX_get_error(store);
+  t->failure.system = lack_of_descriptors();
   keep(&t->failure.certificate, X509_STORE_CTX_get_current_cert(store));
   keep(&t->failure.peer, X509_STORE_CTX_get0_cert(store));
   return good;
@@ -103,14 +115,36 @@ static void check_startable(lua_State *L, Stream *s) {
     stream_raise(L, s, err, "tls handshake with");
 }
 
-// Raises unless TLS can be started on a stream. -> whether something is unsent
-static int l_tls_check(lua_State *L) { // stream
+// Raises unless TLS can be started on a stream. A protocol is not called from
+// then on, until `tls_begin` or `tls_let_go`. -> whether something is unsent
+static int l_tls_prepare(lua_State *L) { // stream
   Stream *s = stream_check_both(L, 1);
   if (s->writer && s->writer->pen_taken)
     error_raise(L, "InvalidStateError", "a task is writing to this stream");
   check_startable(L, s);
+  if (s->push) {
+    s->flags |= STREAM_PREPARING;
+    stream_unwatch(s);
+  }
   lua_pushboolean(L, stream_unsent(s) > 0);
   return 1;
+}
+
+// For a protocol: what was kept from it while TLS was started.
+static void go_on(lua_State *L, Stream *s) {
+  push_read_on(s);
+  if (s->push->writing_paused && !(s->flags & STREAM_CLOSED))
+    writer_watch(writer_need(L, s, 1)); // from which it is told
+}
+
+// It came to nothing, and the stream is as it was.
+static int l_tls_let_go(lua_State *L) { // stream
+  Stream *s = stream_check_both(L, 1);
+  if (!(s->flags & STREAM_PREPARING))
+    return 0;
+  s->flags &= ~(unsigned)STREAM_PREPARING;
+  go_on(L, s);
+  return 0;
 }
 
 // What was received is for TLS to read.
@@ -157,7 +191,7 @@ static Session *new_session(lua_State *L, Stream *s, Context *c) {
   stream_unwatch(s);
   s->transport = &t->transport;
   s->flags |= STREAM_STARTING;
-  s->flags &= ~(unsigned)(STREAM_MORE | STREAM_EOF);
+  s->flags &= ~(unsigned)(STREAM_MORE | STREAM_EOF | STREAM_PREPARING);
   take_early(t, s);
   return t;
 }
@@ -190,6 +224,7 @@ static int l_tls_begin(lua_State *L) { // stream context name numeric key limit
   const char *key = luaL_optstring(L, 5, NULL);
   lua_Number limit = luaL_checknumber(L, 6);
   check_startable(L, s);
+  session_register(L, s, 1);
   Session *t = new_session(L, s, c);
   t->limit_seconds = limit;
   tls_forget_errors();
@@ -274,8 +309,10 @@ static int finish(lua_State *L, Session *t) { // -> "done"
   s->flags &= ~(unsigned)STREAM_STARTING;
   if (session_has_more(t))
     s->flags |= STREAM_MORE;
-  if (s->push)
-    push_read_on(s);
+  if (s->push) {
+    s->push->reading_paused = false; // asyncio gives a new transport here
+    go_on(L, s);
+  }
   lua_pushliteral(L, "done");
   return 1;
 }
@@ -374,7 +411,8 @@ static int l_tls_heard(lua_State *L) {
 }
 
 const luaL_Reg tls_handshake_functions[] = {
-    {"tls_check",     l_tls_check    },
+    {"tls_prepare",   l_tls_prepare  },
+    {"tls_let_go",    l_tls_let_go   },
     {"tls_begin",     l_tls_begin    },
     {"tls_handshake", l_tls_handshake},
     {"tls_choose",    l_tls_choose   },

@@ -53,7 +53,7 @@ local function begin_with(connected, factory, settings)
     error(protocol, 0)
   end
   local transport = core.transport(connected, protocol)
-  if settings then tls_streams.start(transport, settings) end
+  if settings then tls_streams.start_new(transport, settings) end
   return begin(transport, protocol)
 end
 

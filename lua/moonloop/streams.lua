@@ -161,7 +161,7 @@ end
 
 local function make_stream(connected, opts, settings)
   local stream = core.stream(connected, opts.limit)
-  if settings then tls_streams.start(stream, settings) end
+  if settings then tls_streams.start_new(stream, settings) end
   return stream
 end
 

@@ -154,29 +154,54 @@ local function shake_in_time(stream, settings)
 end
 
 -- Puts TLS on the stream once what was written before is out.
-local function begin(stream, settings)
-  local holds_pen = core.tls_check(stream)
-  if holds_pen then core.take_pen(stream) end
+local function begin(stream, settings, has_unsent)
+  if has_unsent then core.take_pen(stream) end
   local _ <close> = blocks.on_leaving(function()
-    if holds_pen then core.drop_pen(stream) end
+    if has_unsent then core.drop_pen(stream) end
   end)
   core.tls_begin(stream, settings.context, settings.name, settings.numeric, settings.key,
     settings.shutdown)
 end
 
---- Starts TLS on a stream or transport. Awaits. Where that fails it is closed.
-function M.start(stream, settings)
+-- Where it comes to nothing the stream stays as it was, but not behind `tls_begin`.
+local Attempt = {}
+local attempt_mt = { __index = Attempt }
+
+function Attempt:run()
   core.check()
-  local failure, done
-  begin(stream, settings)
-  local _ <close> = blocks.on_leaving(function()
-    if not done then core.tls_give_up(stream, failure) end
-  end)
-  local ok, err = pcall(shake_in_time, stream, settings)
-  done = ok
+  begin(self.stream, self.settings, self.has_unsent)
+  self.begun = true
+  shake_in_time(self.stream, self.settings)
+  self.done = true
+end
+
+-- Twice is fine.
+function Attempt:finish(err)
+  if self.done then return end
+  self.done = true
+  if self.begun then core.tls_give_up(self.stream, err) else core.tls_let_go(self.stream) end
+end
+
+--- Starts TLS on a stream or transport. Awaits. Where the handshake fails, or is
+-- cancelled, it is closed.
+function M.start(stream, settings)
+  local attempt = setmetatable({ stream = stream, settings = settings,
+    has_unsent = core.tls_prepare(stream) }, attempt_mt)
+  local _ <close> = blocks.on_leaving(function() attempt:finish() end) -- closed by force
+  local ok, err = pcall(attempt.run, attempt)
   if ok then return end
-  failure = err
+  attempt:finish(err)
   error(err, 0)
+end
+
+--- The same for one that was just made, which is closed whatever happens.
+function M.start_new(stream, settings)
+  local done
+  local _ <close> = blocks.on_leaving(function()
+    if not done then stream:abort() end
+  end)
+  M.start(stream, settings)
+  done = true
 end
 
 -- ---- in servers ----------------------------------------------------------------
@@ -215,7 +240,7 @@ end
 -- @return whether it went well
 function M.accept(stream, settings)
   local _ <close> = join(settings, stream)
-  local ok, err = core.pcall(M.start, stream, settings)
+  local ok, err = core.pcall(M.start_new, stream, settings)
   if ok then return true end
   local of_us = core.is_error(err, "InvalidStateError")
   local of_nobody = core.is_error(err) and not core.tls_heard(stream)
@@ -259,7 +284,8 @@ end
 
 --- Goes over to TLS on a connection that is open. Awaits until the handshake is done.
 -- What is unsent goes out before; what was received and not read is TLS's. Nobody may
--- read or write meanwhile. Where it fails, or is cancelled, the stream is closed.
+-- read or write meanwhile. Where the handshake fails, or is cancelled, the stream is
+-- closed.
 -- @function Stream:start_tls
 -- @param context TLSContext, or true for that of `tls=true`
 -- @param[opt] opts table: `server_side` (boolean; the context's role), `server_hostname`
