@@ -26,9 +26,9 @@ Stream *stream_check(lua_State *L) {
   return s;
 }
 
-void stream_check_started(lua_State *L, const Stream *s) {
-  if (s->flags & STREAM_STARTING)
-    error_raise(L, "InvalidStateError", "TLS is being started on the stream");
+int stream_raise_starting(lua_State *L) {
+  return error_raise(L, "InvalidStateError",
+                     "TLS is being started on the stream");
 }
 
 void stream_name(const Stream *s, char *text, size_t size) {

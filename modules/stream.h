@@ -142,7 +142,11 @@ Stream *stream_check_both(lua_State *L, int arg);
 Stream *stream_check(lua_State *L);
 
 // Raises InvalidStateError while a filter is being set up.
-void stream_check_started(lua_State *L, const Stream *s);
+int stream_raise_starting(lua_State *L);
+static inline void stream_check_started(lua_State *L, const Stream *s) {
+  if (s->flags & STREAM_STARTING)
+    stream_raise_starting(L);
+}
 
 // "127.0.0.1:80", the peer, or what else it is known by.
 void stream_name(const Stream *s, char *text, size_t size);
@@ -249,7 +253,11 @@ int stream_answer(lua_State *L, Stream *s);
 // ---- reading: stream_read.c
 
 // Sees to it that a filter's bytes are come back for.
-void stream_come_again(Stream *s);
+void stream_read_again(Stream *s);
+static inline void stream_come_again(Stream *s) {
+  if (s->flags & STREAM_MORE)
+    stream_read_again(s);
+}
 
 // False when the descriptor was closed behind the Stream's back.
 bool stream_watch(Stream *s);

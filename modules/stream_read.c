@@ -17,8 +17,8 @@ enum { READ_AHEAD = 65536, PIECES_AT_ONCE = 16 };
 
 // ---- the watcher -----------------------------------------------------------
 
-void stream_come_again(Stream *s) {
-  if ((s->flags & STREAM_MORE) && s->transport->filter && ev_is_active(&s->io))
+void stream_read_again(Stream *s) {
+  if (s->transport->filter && ev_is_active(&s->io))
     s->transport->filter->read_again(s);
 }
 

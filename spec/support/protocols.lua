@@ -175,15 +175,15 @@ local connect = {}
 
 function connect.tcp(client, peer, opts)
   local host = opts.host or "127.0.0.1"
-  local server = loop():create_server(answering(peer), host, 0)
-  loop():create_connection(answering(client), host, server:port())
+  local server = loop():create_server(answering(peer), host, 0, opts.server_options)
+  loop():create_connection(answering(client), host, server:port(), opts.client_options)
   return server
 end
 
-function connect.unix(client, peer)
+function connect.unix(client, peer, opts)
   local path = M.abstract_name()
-  local server = loop():create_unix_server(answering(peer), path)
-  loop():create_unix_connection(answering(client), path)
+  local server = loop():create_unix_server(answering(peer), path, opts.server_options)
+  loop():create_unix_connection(answering(client), path, opts.client_options)
   return server
 end
 
@@ -233,7 +233,7 @@ end
 --- Two recorders connected to each other, `client` and `peer`, and the `server`
 -- between them where there is one. A to-be-closed variable lets go of all. Awaits.
 -- @param opts `client` and `peer`: `extra` of either recorder; `kind` (see `kinds`);
---   `host`
+--   `host`; `client_options` and `server_options`: of the calls that connect
 function M.pair(opts)
   opts = opts or {}
   local self = setmetatable({
