@@ -1,7 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- From host names to addresses: the one door through which everything resolves.
 -- Numeric hosts and localhost ask nobody; others are looked for in /etc/hosts, then
--- DNS servers are asked, in the search domains too.
+-- DNS servers are asked, in the search domains too. c-ares carries the questions and
+-- no more: its own getaddrinfo (1.18) does not tell a server that failed for one family
+-- from a name without such addresses, gives both up for one malformed answer, and takes
+-- aliases in the order of the answer only.
 
 local core = require "moonloop.core"
 local lookups = require "moonloop.lookups"

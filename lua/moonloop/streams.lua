@@ -185,7 +185,7 @@ end
 -- the system's authorities; or a context of `tls.client_context`), `server_hostname`
 -- (string, the host: whose certificate it has to be; "" asks for nobody),
 -- `tls_handshake_timeout` (seconds, 60), `tls_shutdown_timeout` (seconds, 30: how long
--- saying the end may take when it is closed)
+-- saying the end may take when it is closed, and after that each step of arriving)
 -- @return Stream
 -- @raise ConnectionRefusedError or another OSError (when every address fails: of the
 -- last one's kind, all of them in `errors`); TimeoutError; CertificateError and
