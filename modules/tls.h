@@ -83,9 +83,9 @@ struct Session {
 
 enum {
   SESSION_OVER = -1, // the peer has said that this was all
-  // What OpenSSL may be given at once: it goes on by itself as long as what
-  // comes is not for us.
-  SESSION_ALLOWANCE = 131072
+  // Bytes that OpenSSL may be given in one call, a record's: it goes on by
+  // itself as long as what comes is not for us.
+  SESSION_ALLOWANCE = 16709
 };
 
 // OpenSSL's list of errors has to be empty before most calls; to make it so

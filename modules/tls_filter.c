@@ -43,8 +43,8 @@ bool session_has_more(const Session *t) {
 static ssize_t filter_receive(Stream *s, void *data, size_t size) {
   Session *t = session_of(s);
   size_t total = 0, n;
-  t->allowance = SESSION_ALLOWANCE;
   while (total < size && !t->end) {
+    t->allowance = SESSION_ALLOWANCE;
     tls_forget_errors();
     int rc = SSL_read_ex(t->ssl, (char *)data + total, size - total, &n);
     if (rc <= 0) {

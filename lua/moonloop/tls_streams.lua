@@ -214,6 +214,7 @@ local function leave(settings, number)
   if not settings.crowd[number] then return end
   settings.crowd[number] = nil
   settings.count = settings.count - 1
+  if settings.count == 0 then settings.first = settings.last + 1 end
 end
 
 -- Too many clients that are slow, or silent: the oldest has to go.
