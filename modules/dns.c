@@ -5,13 +5,10 @@
 // for and what answers mean is the Lua files' business.
 #include "dns.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
-#include <net/if.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -227,25 +224,19 @@ static int l_tostring(lua_State *L) {
 
 // ---- making one ------------------------------------------------------------
 
-// Reads "fe80::1%eth0" and the like. False when it is no numeric host.
-static bool parse_server(Server *s, const char *host, int port) {
-  char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1];
+static bool parse_server(Server *s, const char *text, int port) {
+  Host h;
+  if (!host_parse(&h, text))
+    return false;
   memset(s, 0, sizeof *s);
   s->node.udp_port = s->node.tcp_port = port;
-  if (inet_pton(AF_INET, host, &s->node.addr.addr4) == 1) {
-    s->node.family = AF_INET;
-    return true;
-  }
-  snprintf(text, sizeof text, "%s", host);
-  char *zone = strchr(text, '%');
-  if (zone) {
-    *zone++ = 0;
-    s->scope = if_nametoindex(zone);
-    if (s->scope == 0)
-      s->scope = (uint32_t)strtoul(zone, NULL, 10);
-  }
-  s->node.family = AF_INET6;
-  return inet_pton(AF_INET6, text, &s->node.addr.addr6) == 1;
+  s->node.family = h.family;
+  s->scope = h.scope;
+  if (h.family == AF_INET)
+    memcpy(&s->node.addr.addr4, h.address.s6_addr + 12, 4);
+  else
+    memcpy(&s->node.addr.addr6, &h.address, sizeof h.address);
+  return true;
 }
 
 static void read_servers(lua_State *L, int list, Lookup *l) {

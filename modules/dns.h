@@ -7,6 +7,7 @@
 #define MOONLOOP_DNS_H
 
 #include <ares.h>
+#include <netinet/in.h>
 
 #include "host/runtime.h"
 #include "host/wait.h"
@@ -88,6 +89,16 @@ void lookup_on_progress(Lookup *l);
 void dns_open(Runtime *rt, lua_State *L);
 
 // ---- dns_answer.c, dns_system.c
+
+// A numeric host; an IPv4 address stands as ::ffff:1.2.3.4.
+typedef struct Host {
+  int family;
+  struct in6_addr address;
+  uint32_t scope;
+} Host;
+
+// False when the text is none. "fe80::1%eth0" has a scope.
+bool host_parse(Host *h, const char *text);
 
 extern const luaL_Reg dns_answer_functions[];
 extern const luaL_Reg dns_system_functions[];

@@ -18,13 +18,6 @@
 
 // ---- numeric hosts ---------------------------------------------------------
 
-// An IPv4 address stands as ::ffff:1.2.3.4.
-typedef struct Host {
-  int family;
-  struct in6_addr address;
-  uint32_t scope;
-} Host;
-
 static bool parse_v4(Host *h, const char *text) {
   unsigned char *bytes = h->address.s6_addr;
   if (inet_pton(AF_INET, text, bytes + 12) != 1)
@@ -43,7 +36,7 @@ static bool parse_zone(Host *h, const char *zone) {
   return *zone >= '0' && *zone <= '9' && !*rest;
 }
 
-static bool parse_host(Host *h, const char *text) {
+bool host_parse(Host *h, const char *text) {
   char bare[INET6_ADDRSTRLEN];
   memset(h, 0, sizeof *h);
   if (parse_v4(h, text))
@@ -75,7 +68,7 @@ static int l_numeric_host(lua_State *L) { // text -> text family bytes
   size_t size;
   Host h;
   const char *text = luaL_checklstring(L, 1, &size);
-  if (strlen(text) != size || !parse_host(&h, text))
+  if (strlen(text) != size || !host_parse(&h, text))
     return 0;
   bool is_v4 = h.family == AF_INET;
   push_host(L, &h, strchr(text, '%'));
@@ -219,7 +212,7 @@ static int l_address_order(lua_State *L) { // list of hosts
   Candidate *list = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *list, 0);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, 1, i + 1);
-    if (!parse_host(&list[i].to, luaL_checkstring(L, -1)))
+    if (!host_parse(&list[i].to, luaL_checkstring(L, -1)))
       return luaL_argerror(L, 1, "numeric hosts are expected");
     lua_pop(L, 1);
     list[i].position = i + 1;
