@@ -112,7 +112,24 @@ static void run_queued(Dns *dns) {
   }
 }
 
+static void on_ready(Runtime *rt, Ready *ready) {
+  Dns *dns = (Dns *)((char *)ready - offsetof(Dns, ready));
+  (void)rt;
+  dns->is_ready = false;
+  run_queued(dns);
+}
+
+// Others that are cancelled in the same turn are to be out of the queue before.
+static void run_queued_later(Dns *dns) {
+  if (dns->first && !dns->is_ready) {
+    dns->is_ready = true;
+    ready_push(dns->rt, &dns->ready);
+  }
+}
+
 void lookup_on_progress(Lookup *l) {
+  if (l->left == 0)
+    channel_ask_again(l);
   if (l->left > 0)
     return;
   end(l);
@@ -128,7 +145,7 @@ static int abort_wait(moonloop_wait *w, void *ud) {
   if (l->waiters.first)
     return 1;
   end(l);
-  run_queued(l->dns);
+  run_queued_later(l->dns);
   return 1;
 }
 
@@ -257,8 +274,8 @@ static void read_types(lua_State *L, int list, Lookup *l) {
     luaL_argerror(L, list, "one or two types are expected");
   for (int i = 0; i < l->count; i++) {
     lua_rawgeti(L, list, i + 1);
-    l->questions[i] =
-        (Question){l, (int)luaL_checkinteger(L, -1), -1, 0, 0, false, NULL, 0};
+    l->questions[i] = (Question){
+        .lookup = l, .type = (int)luaL_checkinteger(L, -1), .id = -1};
     lua_pop(L, 1);
   }
 }
@@ -317,6 +334,7 @@ void dns_open(Runtime *rt, lua_State *L) { // core
   Dns *dns = lua_newuserdatauv(L, sizeof *dns, 0);
   memset(dns, 0, sizeof *dns);
   dns->rt = rt;
+  dns->ready.run = on_ready;
   lua_pushcclosure(L, l_lookup, 2);
   lua_setfield(L, -2, "lookup");
   runtime_set_functions(rt, L, dns_answer_functions);

@@ -26,6 +26,7 @@ typedef struct Question {
   int refusal; // the response code of the server that would not answer last
   int status;  // of c-ares
   bool done;
+  bool truncated;        // to be asked again by TCP
   unsigned char *answer; // the packet, when the status is ARES_SUCCESS
   size_t size;
 } Question;
@@ -54,6 +55,7 @@ struct Lookup {
   Question questions[QUESTIONS_AT_MOST];
   int count;       // of questions
   int left;        // of them without an answer
+  bool by_tcp;     // the second time, for what was truncated
   int error;       // why a socket could not be opened, or 0
   int try_ms;      // milliseconds for the first try; later ones get longer
   int tries;       // of each server
@@ -70,6 +72,8 @@ struct Dns {
   Runtime *rt;
   int running;
   Lookup *first, *last; // the queue
+  Ready ready;          // for going on with it
+  bool is_ready;
 };
 
 // ---- dns_channel.c
@@ -77,6 +81,9 @@ struct Dns {
 // Opens the channel and asks. What comes of it is told by lookup_on_progress,
 // never before this has returned.
 void channel_open(Lookup *l);
+
+// When all questions are over: asks those by TCP whose answers were truncated.
+void channel_ask_again(Lookup *l);
 
 // Lets go of it, whatever it is about.
 void channel_close(Lookup *l);

@@ -14,6 +14,9 @@
 
 #include "dns.h"
 
+// Seconds for a server to answer by TCP, where there is no limit for it all.
+static const double UNLIMITED_TRY = 30;
+
 struct Watch {
   ev_io io; // its first member: libev gives us its address
   Lookup *lookup;
@@ -231,6 +234,11 @@ static int status_of_refusal(int code) {
                                 : ARES_EREFUSED;
 }
 
+// By the server, or by c-ares, which cuts off what is too long.
+static bool is_truncated(const unsigned char *packet, int size) {
+  return (packet[2] & 2) || size >= NS_PACKETSZ;
+}
+
 static int keep_answer(Question *q, const unsigned char *packet, size_t size) {
   q->answer = runtime_realloc(q->lookup->rt, NULL, 0, size);
   if (!q->answer)
@@ -248,7 +256,8 @@ static void on_answer(void *ud, int status, int timeouts, unsigned char *packet,
     return;
   if (packet && !is_response(packet, (size_t)size))
     status = ARES_EBADRESP;
-  if (status == ARES_SUCCESS)
+  q->truncated = !q->lookup->by_tcp && packet && is_truncated(packet, size);
+  if (status == ARES_SUCCESS && !q->truncated)
     status = keep_answer(q, packet, (size_t)size);
   else if (q->refusal &&
            (status == ARES_ECONNREFUSED || status == ARES_ETIMEOUT))
@@ -259,10 +268,11 @@ static void on_answer(void *ud, int status, int timeouts, unsigned char *packet,
 // ---- opening and closing ---------------------------------------------------
 
 // Everything is given, so that c-ares reads no file but the random device.
-static int make_channel(Lookup *l) {
-  struct ares_options o = {.flags = ARES_FLAG_NOSEARCH,
-                           .timeout = l->try_ms,
-                           .tries = l->tries,
+static int make_channel(Lookup *l, int try_ms, int tries) {
+  int way = l->by_tcp ? ARES_FLAG_USEVC : ARES_FLAG_IGNTC;
+  struct ares_options o = {.flags = ARES_FLAG_NOSEARCH | way,
+                           .timeout = try_ms,
+                           .tries = tries,
                            .ndots = 1,
                            .lookups = "b",
                            .sock_state_cb = on_socket_state,
@@ -283,13 +293,12 @@ static int make_channel(Lookup *l) {
   return ares_set_servers_ports(l->channel, &l->servers[0].node);
 }
 
-void channel_open(Lookup *l) {
-  ev_init(&l->timer, on_time);
-  l->timer.data = l;
-  l->deadline = clock_real() + l->limit;
-  int status = make_channel(l);
+static void ask(Lookup *l, int try_ms, int tries) {
+  int status = make_channel(l, try_ms, tries);
   for (int i = 0; i < l->count; i++) {
     Question *q = &l->questions[i];
+    if (q->done)
+      continue;
     if (status == ARES_SUCCESS)
       ares_query(l->channel, l->name, ns_c_in, q->type, on_answer, q);
     else
@@ -297,6 +306,33 @@ void channel_open(Lookup *l) {
   }
   if (l->channel)
     look_at_time(l);
+}
+
+void channel_open(Lookup *l) {
+  ev_init(&l->timer, on_time);
+  l->timer.data = l;
+  l->deadline = clock_real() + l->limit;
+  ask(l, l->try_ms, l->tries);
+}
+
+// c-ares would give TCP the time of one try, of which there is no second.
+void channel_ask_again(Lookup *l) {
+  bool any = false;
+  for (int i = 0; i < l->count; i++) {
+    Question *q = &l->questions[i];
+    if (!q->truncated)
+      continue;
+    any = true;
+    q->truncated = q->done = false;
+    l->left++;
+  }
+  if (!any)
+    return;
+  double seconds = l->limit > 0 ? l->deadline - clock_real() : UNLIMITED_TRY;
+  l->by_tcp = true;
+  ares_destroy(l->channel);
+  l->channel = NULL;
+  ask(l, (int)(fmax(seconds, 0.05) * 1000 / l->server_count) + 1, 1);
 }
 
 void channel_close(Lookup *l) {

@@ -66,6 +66,7 @@ struct Session {
   bool at_eof;      // the descriptor has ended
   bool established; // the handshake is over
   bool name_asked;  // the choice by name is over
+  bool received;    // data have come behind the handshake
   bool said_end;    // close_notify is on its way
   bool is_quiet;    // nothing is to be said any more
   int io_error;     // errno of the descriptor, 0 when it is well

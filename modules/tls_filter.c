@@ -4,6 +4,7 @@
 // the end goes through OpenSSL.
 #include <errno.h>
 #include <linux/sockios.h>
+#include <math.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -52,6 +53,7 @@ static ssize_t filter_receive(Stream *s, void *data, size_t size) {
       break;
     }
     total += n;
+    t->received = true;
     if (!session_has_more(t))
       break; // the descriptor tells when there is more
   }
@@ -143,7 +145,7 @@ static ssize_t filter_send(Stream *s, const struct iovec *pieces, int count) {
 // ---- the end ---------------------------------------------------------------
 
 // Seconds until it is looked again whether all has arrived.
-static const double LOOK_AFTER = 0.01;
+static const double LOOK_AFTER = 0.01, LOOK_AFTER_AT_MOST = 1;
 
 static void on_limit(Runtime *rt, Timer *timer) {
   Session *t = (Session *)((char *)timer - offsetof(Session, limit));
@@ -186,9 +188,13 @@ static bool has_arrived(Session *t) {
 
 static void on_look(struct ev_loop *loop, ev_timer *timer, int revents) {
   Stream *s = timer->data;
-  (void)loop, (void)revents;
-  if (has_arrived(session_of(s)))
+  (void)revents;
+  if (has_arrived(session_of(s))) {
     stream_finish_close(s);
+    return;
+  }
+  timer->repeat = fmin(2 * timer->repeat, LOOK_AFTER_AT_MOST);
+  ev_timer_again(loop, timer);
 }
 
 static void on_behind_end(struct ev_loop *loop, ev_io *io, int revents) {
@@ -198,9 +204,15 @@ static void on_behind_end(struct ev_loop *loop, ev_io *io, int revents) {
     stream_finish_close(t->stream);
 }
 
-// A client is sent what it did not ask for: tickets. Where they reach a
-// descriptor that is closed they are answered with a reset, and what the kernel
-// has not sent by then is lost. So the descriptor stays until all has arrived.
+// A server of TLS 1.3 sends tickets once it is done with its part of the
+// handshake, before any data. Where they reach a descriptor that is closed they
+// are answered with a reset, and what the kernel has not sent by then is lost.
+static bool expects_tickets(const Session *t) {
+  return t->below == &stream_tcp && !t->context->is_server && !t->received &&
+         SSL_version(t->ssl) >= TLS1_3_VERSION;
+}
+
+// So the descriptor stays until all has arrived.
 static void linger(Session *t) {
   Stream *s = t->stream;
   t->below->shut_write(s);
@@ -225,7 +237,7 @@ static int filter_shut_write(Stream *s) {
     say_end(t);
   if (t->out.size > 0)
     s->flags |= STREAM_HELD;
-  else if ((s->flags & STREAM_CLOSING) && t->below == &stream_tcp)
+  else if ((s->flags & STREAM_CLOSING) && expects_tickets(t))
     linger(t);
   if ((s->flags & STREAM_CLOSING) && (s->flags & at_work) &&
       !timer_is_active(&t->limit))

@@ -102,7 +102,7 @@ local function without_host(family, is_passive)
   } do
     if not family or family == address.family then list[#list + 1] = address end
   end
-  return list
+  return is_passive and list or names.sorted(list)
 end
 
 -- The family to look for where the machine has addresses of one family only.

@@ -81,17 +81,22 @@ local function numbers_of(types)
   return numbers
 end
 
--- c-ares doubles the time of each further try: where all is to be over by a time
--- limit, the first two fit into it.
+-- The seconds of the first try and the number of tries that fill a time limit: c-ares
+-- doubles the time of each further one.
+local function tries_within(timeout, config, count)
+  local try = math.min(config.timeout, timeout / (3 * count))
+  return try, math.max(2, math.ceil(math.log(timeout / (try * count) + 1, 2)))
+end
+
 local function begin(label, name, types, servers, config, timeout)
-  local try, limit = config.timeout, timeout
+  local try, tries, limit = config.timeout, config.tries, timeout
   if timeout then
-    try = math.min(timeout / (3 * #servers), 30)
+    try, tries = tries_within(timeout, config, #servers)
   else
-    limit = config.timeout * config.tries * #servers
+    limit = try * tries * #servers
   end
   if config.rotate then servers = rotated(servers) end
-  return core.lookup(name, label, numbers_of(types), servers, try, config.tries, limit)
+  return core.lookup(M.for_wire(name), label, numbers_of(types), servers, try, tries, limit)
 end
 
 -- Of each type the list of records, or nil, the status.
@@ -133,10 +138,31 @@ end
 
 -- ---- names ---------------------------------------------------------------------
 
+-- Calls `fn` for each byte that a name gives by its number, "\032", and puts what it
+-- returns in its place.
+local function each_number(name, fn)
+  return (name:gsub("\\(.)(%d?%d?)", function(first, rest)
+    return first:find("%d") and #rest == 2 and fn(tonumber(first .. rest)) or nil
+  end))
+end
+
+--- Gives a name as c-ares takes it, which knows "\." and the like but no numbers.
+function M.for_wire(name)
+  return each_number(name, function(number)
+    local char = string.char(number)
+    return (char == "." or char == "\\") and "\\" .. char or char
+  end)
+end
+
 --- Says what keeps a text from being the name of a host, or nil.
 function M.wrong_with(name)
-  local bare = name:gsub("\\.", "x"):gsub("%.$", "")
   if name == "." then return nil end
+  local wrong_escape
+  local bare = each_number(name, function(number)
+    wrong_escape = wrong_escape or number == 0 or number > 255
+    return "x"
+  end):gsub("\\.", "x"):gsub("%.$", "")
+  if wrong_escape or bare:find("\\", 1, true) then return "there is a wrong escape in it" end
   if bare == "" then return "it is empty" end
   if name:find("\0", 1, true) then return "there is a zero byte in it" end
   if #bare > 253 then return "it is longer than 253 bytes" end

@@ -90,7 +90,8 @@ end
 
 -- ---- the door ------------------------------------------------------------------
 
-local function sorted(list)
+--- Puts addresses in the order to try them in, from this machine (RFC 6724).
+function M.sorted(list)
   if #list < 2 then return list end
   local hosts, result = {}, {}
   for i, address in ipairs(list) do hosts[i] = address.host end
@@ -114,7 +115,7 @@ function M.known(host, family)
   if numeric then return only({ { family = its_family, host = numeric } }, family, host), host end
   local bare = host:lower():gsub("%.$", "")
   if bare == "localhost" or bare:find("%.localhost$") then
-    return only(LOCALHOST, family, host), bare
+    return M.sorted(only(LOCALHOST, family, host)), bare
   end
 end
 
@@ -141,7 +142,7 @@ function M.resolve(host, family)
   check_name(host)
   list, canonical = system_files.addresses_of(host, family)
   if #list == 0 then list, canonical = from_dns(host, family) end
-  return sorted(list), canonical
+  return M.sorted(list), canonical
 end
 
 return M
