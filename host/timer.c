@@ -19,6 +19,9 @@ static const double LONGEST_JUMP = 1e10;
 // How often a foreign loop looks while there is work elsewhere.
 static const double LOOK_SECONDS = 0.05;
 
+// And how long virtual time waits for them before it looks again.
+static const double LOOK_AGAIN = 0.001;
+
 double clock_real(void) {
   struct timespec ts;
   clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -209,7 +212,9 @@ static void arm_virtual(Runtime *rt) {
   disarm(rt);
   h->event_mark = rt->events;
   bool due = h->entries[1].when <= h->virtual_now;
-  arm(rt, due ? 0 : h->threshold);
+  double patience =
+      h->pending > 0 ? fmax(h->threshold, LOOK_AGAIN) : h->threshold;
+  arm(rt, due ? 0 : patience);
 }
 
 void timer_arm(Runtime *rt) {

@@ -282,7 +282,7 @@ static void read_types(lua_State *L, int list, Lookup *l) {
 
 // Milliseconds that c-ares can double now and then.
 static int milliseconds(double seconds) {
-  return seconds < 0.05 ? 50 : seconds > 3600 ? 3600000 : (int)(seconds * 1000);
+  return (int)ceil(fmin(fmax(seconds, 0.05), 3600) * 1000);
 }
 
 // Makes a Lookup, which begins when it is first waited for. `limit` are the

@@ -11,7 +11,7 @@
 
 #include "dns.h"
 
-enum { LONGEST_CHAIN = 16 }; // of CNAMEs
+enum { LONGEST_CHAIN = 16, MOST_POINTERS = 127 }; // of CNAMEs; in a name
 
 typedef struct Reader {
   ns_msg message;
@@ -24,12 +24,34 @@ typedef struct Data {
   const unsigned char *at, *end;
 } Data;
 
+// A name has 127 parts at most, so more pointers than that are made to keep who
+// follows them busy. Gives where the name ends in the packet, NULL for a bad
+// one.
+static const unsigned char *check_name(const ns_msg *m,
+                                       const unsigned char *at) {
+  const unsigned char *end = NULL, *last = ns_msg_end(*m);
+  int pointers = 0;
+  while (at < last && *at) {
+    if ((*at & NS_CMPRSFLGS) != NS_CMPRSFLGS) {
+      at += *at + 1;
+      continue;
+    }
+    if (last - at < 2 || ++pointers > MOST_POINTERS)
+      return NULL;
+    end = end ? end : at + 2;
+    at = ns_msg_base(*m) + ((at[0] & ~NS_CMPRSFLGS) << 8 | at[1]);
+  }
+  return at >= last ? NULL : end ? end : at + 1;
+}
+
 // ---- fields ----------------------------------------------------------------
 // Each sets a field of the table on top, and answers false when the data does
 // not hold it.
 
 // Names end without a dot; the root is ".".
 static bool read_name(Data *d, char *name, size_t size) {
+  if (!check_name(d->message, d->at))
+    return false;
   int n = dn_expand(ns_msg_base(*d->message), ns_msg_end(*d->message), d->at,
                     name, (int)size);
   if (n < 0 || n > d->end - d->at)
@@ -204,12 +226,34 @@ static int fail(lua_State *L, const char *code) {
   return 2;
 }
 
+static bool check_owners(const ns_msg *m) {
+  const unsigned char *at = ns_msg_base(*m) + NS_HFIXEDSZ,
+                      *last = ns_msg_end(*m);
+  int questions = ns_msg_count(*m, ns_s_qd);
+  int count = questions + ns_msg_count(*m, ns_s_an);
+  for (int i = 0; i < count; i++) {
+    at = check_name(m, at);
+    if (!at || last - at < NS_QFIXEDSZ)
+      return false;
+    if (i < questions) {
+      at += NS_QFIXEDSZ;
+      continue;
+    }
+    if (last - at < NS_RRFIXEDSZ)
+      return false;
+    at += NS_RRFIXEDSZ + (at[8] << 8 | at[9]);
+    if (at > last)
+      return false;
+  }
+  return true;
+}
+
 static bool open_reader(Reader *r, const char *bytes, size_t size) {
   ns_rr question;
   if (size > NS_MAXMSG ||
       ns_initparse((const unsigned char *)bytes, (int)size, &r->message) < 0)
     return false;
-  if (ns_msg_count(r->message, ns_s_qd) != 1 ||
+  if (ns_msg_count(r->message, ns_s_qd) != 1 || !check_owners(&r->message) ||
       ns_msg_getflag(r->message, ns_f_rcode) != ns_r_noerror ||
       ns_parserr(&r->message, ns_s_qd, 0, &question) < 0)
     return false;

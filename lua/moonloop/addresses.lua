@@ -71,12 +71,17 @@ local function resolved(position, name, address, family, may_lack)
   return { host = host, port = port }
 end
 
+--- Raises unless `address` is a table with the fields of one.
+function M.check(position, name, address)
+  options.check_type(position, name, address, "table")
+  options.check(position, name, address, FIELDS)
+end
+
 --- Gives an address table with a numeric host. Awaits where the host is a name.
 -- @param family "inet", "inet6", "unix", or nil for any
 -- @param may_lack whether host and port may lack, as for binding
 function M.numeric(position, name, address, family, may_lack)
-  options.check_type(position, name, address, "table")
-  options.check(position, name, address, FIELDS)
+  M.check(position, name, address)
   if family == "unix" or family == nil and address.path then
     if not address.path then
       options.bad_argument(position, name, "an address {path=} is expected")

@@ -7,6 +7,7 @@ local core = require "moonloop.core"
 local addresses = require "moonloop.addresses"
 local datagrams = require "moonloop.datagrams"
 local extra_info = require "moonloop.extra_info"
+local names = require "moonloop.names"
 local options = require "moonloop.options"
 local protocols = require "moonloop.protocols"
 local run = require "moonloop.run"
@@ -162,6 +163,14 @@ local function check_remote(self, addr)
   end
 end
 
+-- To look for a name would be to wait.
+local function check_known(addr)
+  local host = type(addr) == "table" and addr.host
+  if type(host) == "string" and not names.known(host) then
+    options.bad_argument(2, "sendto", ("a numeric host is expected, got '%s'"):format(host))
+  end
+end
+
 --- Sends a datagram, or queues it: it never waits. Above the high-water mark the
 -- protocol's `pause_writing` is called.
 -- @function DatagramTransport:sendto
@@ -173,6 +182,7 @@ end
 function Transport:sendto(data, addr)
   data = tostring(options.check_type(1, "sendto", data, "string or number"))
   if addr ~= nil then
+    check_known(addr)
     addr = addresses.numeric(2, "sendto", addr, self.family)
     check_remote(self, addr)
   elseif not self.connected then

@@ -4,6 +4,7 @@
 
 local core = require "moonloop.core"
 local addresses = require "moonloop.addresses"
+local names = require "moonloop.names"
 local options = require "moonloop.options"
 local socket = require "moonloop.socket"
 
@@ -39,12 +40,22 @@ local function family_of(position, name, opts, from, to)
   return family
 end
 
--- A name has to have an address of the family that the other address is of.
-local function family_for(from, to)
-  local other = type(to) == "table" and to.host
-  local is_name = type(from) == "table" and type(from.host) == "string"
-    and not core.numeric_family(from.host)
-  return is_name and type(other) == "string" and core.numeric_family(other) or nil
+local function has_host(address) return type(address) == "table" and address.host ~= nil end
+
+-- Of two hosts the first addresses that are of one family, in the order of the remote
+-- one's. Awaits where one is a name.
+local function paired(position, name, from, to, family)
+  addresses.check(position, name, from)
+  addresses.check(position, name, to)
+  local own, theirs = names.resolve(from.host, family), names.resolve(to.host, family)
+  for _, remote in ipairs(theirs) do
+    for _, local_one in ipairs(own) do
+      if local_one.family == remote.family then
+        return { host = local_one.host, port = from.port }, { host = remote.host, port = to.port }
+      end
+    end
+  end
+  options.bad_argument(position, name, "the addresses are not of one family")
 end
 
 --- Makes a datagram Socket for the function `name`, whose options are argument
@@ -53,8 +64,10 @@ end
 function M.open_socket(position, name, opts)
   addresses.check_family(position, name, opts.family)
   local from, to = opts.local_addr, opts.remote_addr
-  from = from and addresses.numeric(position, name, from,
-    opts.family or family_for(from, to), true)
+  if has_host(from) and has_host(to) then
+    from, to = paired(position, name, from, to, opts.family)
+  end
+  from = from and addresses.numeric(position, name, from, opts.family, true)
   to = to and addresses.numeric(position, name, to,
     opts.family or from and (from.host or from.path) and addresses.family_of(from) or nil)
   local family = family_of(position, name, opts, from, to)

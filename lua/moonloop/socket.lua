@@ -48,8 +48,8 @@ local function connect_or_close(socket, address)
   error(err, 0)
 end
 
---- Connects; a datagram socket only notes where to send. Awaits. Cancelled, the
--- socket is closed.
+--- Connects; a datagram socket only notes where to send. Awaits. Cancelled while it
+-- connects (not yet while a name is looked up), the socket is closed.
 -- @function Socket:connect
 -- @param address {host=, port=} or {path=}
 -- @raise ConnectionRefusedError, TimeoutError (the peer is out of reach),

@@ -102,6 +102,12 @@ local function line_at(text, at)
   return words_of(text:match("^[^\n#]*", first))
 end
 
+-- Whether what was found is a word, and no part of one: there may be many of these.
+local function stands_alone(text, from, to)
+  local ends = to == #text or text:find("^[%s#]", to + 1)
+  return ends and from > 1 and text:find("^%s", from - 1) ~= nil
+end
+
 local function has_name(words, name)
   for i = 2, #words do
     if words[i]:lower() == name then return true end
@@ -119,23 +125,34 @@ function M.addresses_of(name, family, text)
   while true do
     local from, to = file.lower:find(name, at, true)
     if not from then return list, first end
-    local words = line_at(file.text, from)
-    local host, its_family = core.numeric_host(words[1] or "")
-    if host and has_name(words, name) and (not family or family == its_family) then
-      list[#list + 1] = { host = host, family = its_family }
-      first = first or words[2]
+    at = to + 1
+    if stands_alone(file.text, from, to) then
+      local words = line_at(file.text, from)
+      local host, its_family = core.numeric_host(words[1] or "")
+      if host and has_name(words, name) and (not family or family == its_family) then
+        list[#list + 1] = { host = host, family = its_family }
+        first = first or words[2]
+      end
+      at = file.text:find("\n", to, true) or #file.text + 1
     end
-    at = file.text:find("\n", to, true) or #file.text + 1
   end
+end
+
+local function names_by_host(text)
+  local names = {}
+  for line in text:gmatch("[^\n]+") do
+    local address, name = line:match("^%s*([^%s#]+)%s+([^%s#]+)")
+    local host = address and core.numeric_host(address)
+    if host then names[host] = names[host] or name end
+  end
+  return names
 end
 
 --- Gives the first name that /etc/hosts (or `text`) has for a numeric host, or nil.
 function M.name_of(host, text)
-  for line in (text or hosts().text):gmatch("[^\n]+") do
-    local address, name = line:match("^%s*([^%s#]+)%s+([^%s#]+)")
-    if address and core.numeric_host(address) == host then return name end
-  end
-  return nil
+  local file = text and parse_hosts(text) or hosts()
+  file.names = file.names or names_by_host(file.text)
+  return file.names[host]
 end
 
 -- ---- services ------------------------------------------------------------------
