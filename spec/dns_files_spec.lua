@@ -17,7 +17,7 @@ end
 
 local FOUR = { { host = "192.0.2.1" } }
 
-describe("LOCALDOMAIN", function()
+describe("LOCALDOMAIN #slow", function()
   it("tells where a name without a dot is sought first, and last it is taken as it is", function()
     local server <close> = dns_server.start()
     server:on("host.two.test", "A", FOUR):on("host", "A", { { host = "192.0.2.9" } })
@@ -63,7 +63,7 @@ describe("LOCALDOMAIN", function()
   end)
 end)
 
-describe("RES_OPTIONS", function()
+describe("RES_OPTIONS #slow", function()
   it("with ndots tells how many dots make a name complete", function()
     local server <close> = dns_server.start()
     server:on("a.b.one.test", "A", FOUR):on("a.b", "A", { { host = "192.0.2.9" } })
@@ -119,7 +119,7 @@ local function with_files(name, fn)
   end)
 end
 
-describe("/etc/hosts", function()
+describe("/etc/hosts #slow", function()
   with_files("gives names and aliases, of every line that has them, and asks nobody", function()
     local server <close> = dns_server.start()
     local out = run(server, [[
@@ -206,7 +206,7 @@ local function serve_on_53(host)
   error(server, 0)
 end
 
-describe("/etc/resolv.conf", function()
+describe("/etc/resolv.conf #slow", function()
   local function with_servers(name, fn)
     with_files(name, function()
       local one, other = serve_on_53("127.0.53.1"), serve_on_53("127.0.53.2")

@@ -165,7 +165,7 @@ local ENDINGS = {
   ["os.exit"] = { "os.exit(5)", 5 },
 }
 
-describe("A program with everything pending", function()
+describe("A program with everything pending #slow", function()
   for name, ending in pairs(ENDINGS) do
     it("ends quietly by " .. name, function()
       local status, out, err = script.run(source(everything() .. ending[1]), { timeout = 60 })
@@ -199,7 +199,7 @@ describe("A program with everything pending", function()
   end)
 end)
 
-describe("The peer of a program that has written something", function()
+describe("The peer of a program that has written something #slow", function()
   -- Runs a client that writes "last words" and ends, and gives what its server reads: ok, text or
   -- error. Awaits.
   local function read_from(ending)

@@ -43,7 +43,7 @@ local function labels(text)
   return counts
 end
 
-describe("SSLKEYLOGFILE", function()
+describe("SSLKEYLOGFILE #slow", function()
   it("gets the secrets of TLS 1.3, from both sides, for its owner's eyes alone", function()
     local folder <close> = script.folder()
     talk(folder, "TLSv1.3", 1)

@@ -38,7 +38,7 @@ local function answers(expected, env)
     .. expected, out)
 end
 
-describe("The system's authorities", function()
+describe("The system's authorities #slow", function()
   it("do not know one of our own", function()
     answers(REFUSED, {})
   end)
