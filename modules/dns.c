@@ -23,7 +23,7 @@ static Lookup *check_self(lua_State *L) {
 
 // ---- the queue -------------------------------------------------------------
 
-// How many may have sockets at once: others need descriptors too.
+// How many questions may have sockets at once: others need descriptors too.
 static int most_at_once(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 4 > 1000)
@@ -62,8 +62,8 @@ static void end(Lookup *l) {
   if (l->state == LOOKUP_QUEUED)
     dequeue(l);
   if (l->state == LOOKUP_RUNNING) {
-    channel_close(l);
-    l->dns->running--;
+    channels_close(l);
+    l->dns->running -= l->count;
     l->rt->timers.pending--;
   }
   l->state = LOOKUP_ENDED;
@@ -88,9 +88,9 @@ static void wake(Lookup *l) {
 
 static void run(Lookup *l) {
   l->state = LOOKUP_RUNNING;
-  l->dns->running++;
+  l->dns->running += l->count;
   l->rt->timers.pending++; // the virtual clock waits for real servers
-  channel_open(l);
+  channels_open(l);
   if (l->left == 0)
     end(l);
 }
@@ -128,8 +128,6 @@ static void run_queued_later(Dns *dns) {
 }
 
 void lookup_on_progress(Lookup *l) {
-  if (l->left == 0)
-    channel_ask_again(l);
   if (l->left > 0)
     return;
   end(l);
@@ -280,8 +278,7 @@ static void read_types(lua_State *L, int list, Lookup *l) {
   }
 }
 
-// Milliseconds that c-ares can double now and then.
-static int milliseconds(double seconds) {
+int dns_milliseconds(double seconds) {
   return (int)ceil(fmin(fmax(seconds, 0.05), 3600) * 1000);
 }
 
@@ -301,7 +298,7 @@ static int l_lookup(lua_State *L) { // name label types servers try tries limit
   memset(l, 0, size);
   l->rt = rt;
   l->dns = lua_touserdata(L, lua_upvalueindex(2));
-  l->try_ms = milliseconds(luaL_checknumber(L, 5));
+  l->try_ms = dns_milliseconds(luaL_checknumber(L, 5));
   l->tries = (int)luaL_checkinteger(L, 6);
   l->limit = limit < 1e9 ? fmax(limit, 1e-6) : 0;
   l->server_count = servers;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// DNS: one Lookup is a name asked for one or two types of records, on a c-ares
-// channel of its own whose sockets and time limits are watched by our loop. So
-// to end one is to destroy its channel, and no other notices.
+// DNS: one Lookup is a name asked for one or two types of records, each on a
+// c-ares channel of its own whose sockets and time limits are watched by our
+// loop. So to end one is to destroy its channels, and no other notices.
 #ifndef MOONLOOP_DNS_H
 #define MOONLOOP_DNS_H
 
@@ -21,12 +21,17 @@ enum { QUESTIONS_AT_MOST = 2 };
 // One question of a Lookup and what came back.
 typedef struct Question {
   Lookup *lookup;
-  int type;    // of records, as in the packets
-  int id;      // of the packet sent last, or -1
-  int refusal; // the response code of the server that would not answer last
-  int status;  // of c-ares
+  ares_channel channel;
+  Watch *watches; // of the sockets that c-ares has open
+  int type;       // of records, as in the packets
+  int id;         // of the packet sent last, or -1
+  int refusal;    // the response code of the server that would not answer last
+  int server;     // that gave the truncated answer
+  bool was_cut;   // the packet received last is longer than c-ares takes
+  bool truncated; // to be asked again by TCP
+  bool by_tcp;    // that has happened
   bool done;
-  bool truncated;        // to be asked again by TCP
+  int status;            // of c-ares
   unsigned char *answer; // the packet, when the status is ARES_SUCCESS
   size_t size;
 } Question;
@@ -47,15 +52,12 @@ struct Lookup {
   Runtime *rt;
   Dns *dns;
   LookupState state;
-  ares_channel channel;
-  Watch *watches; // of the sockets that c-ares has open
   ev_timer timer; // for c-ares's next time limit, or the whole one
   WaitList waiters;
   Lookup *next, *prev; // in the queue
   Question questions[QUESTIONS_AT_MOST];
   int count;       // of questions
   int left;        // of them without an answer
-  bool by_tcp;     // the second time, for what was truncated
   int error;       // why a socket could not be opened, or 0
   int try_ms;      // milliseconds for the first try; later ones get longer
   int tries;       // of each server
@@ -70,7 +72,7 @@ struct Lookup {
 // What the runtime has of them; the upvalue of what makes one.
 struct Dns {
   Runtime *rt;
-  int running;
+  int running;          // questions
   Lookup *first, *last; // the queue
   Ready ready;          // for going on with it
   bool is_ready;
@@ -78,15 +80,15 @@ struct Dns {
 
 // ---- dns_channel.c
 
-// Opens the channel and asks. What comes of it is told by lookup_on_progress,
+// Opens the channels and asks. What comes of it is told by lookup_on_progress,
 // never before this has returned.
-void channel_open(Lookup *l);
+void channels_open(Lookup *l);
 
-// When all questions are over: asks those by TCP whose answers were truncated.
-void channel_ask_again(Lookup *l);
+// Lets go of them, whatever they are about.
+void channels_close(Lookup *l);
 
-// Lets go of it, whatever it is about.
-void channel_close(Lookup *l);
+// Milliseconds that c-ares can double now and then.
+int dns_milliseconds(double seconds);
 
 // ---- dns.c
 

@@ -11,7 +11,7 @@
 
 #include "dns.h"
 
-enum { LONGEST_CHAIN = 16, MOST_POINTERS = 127 }; // of CNAMEs; in a name
+enum { LONGEST_CHAIN = 16, MOST_PARTS = 127 }; // of CNAMEs; of a name
 
 typedef struct Reader {
   ns_msg message;
@@ -24,19 +24,21 @@ typedef struct Data {
   const unsigned char *at, *end;
 } Data;
 
-// A name has 127 parts at most, so more pointers than that are made to keep who
-// follows them busy. Gives where the name ends in the packet, NULL for a bad
-// one.
+// A name has 127 parts at most and needs no more pointers than that: what has
+// more is made to keep who follows them busy. Gives where the name ends in the
+// packet, NULL for a bad one.
 static const unsigned char *check_name(const ns_msg *m,
                                        const unsigned char *at) {
   const unsigned char *end = NULL, *last = ns_msg_end(*m);
-  int pointers = 0;
+  int parts = 0, pointers = 0;
   while (at < last && *at) {
     if ((*at & NS_CMPRSFLGS) != NS_CMPRSFLGS) {
+      if (++parts > MOST_PARTS)
+        return NULL;
       at += *at + 1;
       continue;
     }
-    if (last - at < 2 || ++pointers > MOST_POINTERS)
+    if (last - at < 2 || ++pointers > MOST_PARTS)
       return NULL;
     end = end ? end : at + 2;
     at = ns_msg_base(*m) + ((at[0] & ~NS_CMPRSFLGS) << 8 | at[1]);

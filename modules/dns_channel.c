@@ -19,42 +19,25 @@ static const double UNLIMITED_TRY = 30;
 
 struct Watch {
   ev_io io; // its first member: libev gives us its address
-  Lookup *lookup;
+  Question *question;
   Watch *next;
 };
 
 // ---- what goes over the wire -----------------------------------------------
 
 // c-ares 1.18 asks the next server when one fails or refuses, and in the end
-// says only that none was to be had. So the response codes are noted here.
-
-static Question *find_question(Lookup *l, const unsigned char *packet,
-                               size_t size) {
-  size_t at = NS_HFIXEDSZ;
-  while (at < size && packet[at] != 0 && packet[at] <= NS_MAXLABEL)
-    at += packet[at] + 1u;
-  if (at + 2 >= size || packet[at] != 0)
-    return NULL;
-  int type = packet[at + 1] << 8 | packet[at + 2];
-  for (int i = 0; i < l->count; i++)
-    if (l->questions[i].type == type)
-      return &l->questions[i];
-  return NULL;
-}
+// says only that none was to be had. So the response codes are noted here, and
+// what becomes of an answer that is too long.
 
 static int id_of(const unsigned char *packet) {
   return packet[0] << 8 | packet[1];
 }
 
 // By TCP two bytes with its size come before a packet.
-static void note_sent(Lookup *l, const unsigned char *packet, size_t size) {
-  if (size > 2 && (size_t)id_of(packet) == size - 2) {
-    packet += 2;
-    size -= 2;
-  }
-  Question *q = find_question(l, packet, size);
-  if (q)
-    q->id = id_of(packet);
+static void note_sent(Question *q, const unsigned char *packet, size_t size) {
+  bool has_size = size > 2 && (size_t)id_of(packet) == size - 2;
+  if (size >= (has_size ? 4 : 2))
+    q->id = id_of(packet + (has_size ? 2 : 0));
 }
 
 // And no question, such as the one that was sent.
@@ -62,16 +45,34 @@ static bool is_response(const unsigned char *packet, size_t size) {
   return size >= NS_HFIXEDSZ && (packet[2] & 0x80);
 }
 
-static void note_received(Lookup *l, const unsigned char *packet, size_t size) {
-  if (!is_response(packet, size))
-    return;
-  Question *q = find_question(l, packet, size);
-  if (!q || q->id != id_of(packet))
+// The server that an address is of; the first for one that is unknown.
+static int server_of(const Lookup *l, const struct sockaddr *from) {
+  const struct sockaddr_in *in = (const struct sockaddr_in *)from;
+  const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
+  for (int i = 0; i < l->server_count; i++) {
+    const struct ares_addr_port_node *n = &l->servers[i].node;
+    bool v4 = from->sa_family == AF_INET;
+    if (n->family != from->sa_family ||
+        n->udp_port != ntohs(v4 ? in->sin_port : in6->sin6_port))
+      continue;
+    if (v4 ? n->addr.addr4.s_addr == in->sin_addr.s_addr
+           : memcmp(&n->addr.addr6, &in6->sin6_addr, 16) == 0)
+      return i;
+  }
+  return 0;
+}
+
+static void note_received(Question *q, const unsigned char *packet, size_t size,
+                          const struct sockaddr *from) {
+  if (!is_response(packet, size) || q->id != id_of(packet))
     return;
   int code = packet[3] & 15;
   bool refused =
       code == ns_r_servfail || code == ns_r_notimpl || code == ns_r_refused;
   q->refusal = refused ? code : 0;
+  q->was_cut = from && size > NS_PACKETSZ;
+  if (from)
+    q->server = server_of(q->lookup, from);
 }
 
 // ---- sockets, as c-ares asks for them --------------------------------------
@@ -79,7 +80,8 @@ static void note_received(Lookup *l, const unsigned char *packet, size_t size) {
 static void on_socket(struct ev_loop *loop, ev_io *io, int revents);
 
 static ares_socket_t open_socket(int family, int type, int protocol, void *ud) {
-  Lookup *l = ud;
+  Question *q = ud;
+  Lookup *l = q->lookup;
   Watch *w = runtime_realloc(l->rt, NULL, 0, sizeof *w);
   int on = 1, fd = -1;
   if (w)
@@ -95,15 +97,16 @@ static ares_socket_t open_socket(int family, int type, int protocol, void *ud) {
   if (type == SOCK_STREAM)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   ev_io_init(&w->io, on_socket, fd, 0);
-  w->lookup = l;
-  w->next = l->watches;
-  l->watches = w;
+  w->question = q;
+  w->next = q->watches;
+  q->watches = w;
   return fd;
 }
 
 static int close_socket(ares_socket_t fd, void *ud) {
-  Lookup *l = ud;
-  for (Watch **at = &l->watches; *at; at = &(*at)->next) {
+  Question *q = ud;
+  Lookup *l = q->lookup;
+  for (Watch **at = &q->watches; *at; at = &(*at)->next) {
     Watch *w = *at;
     if (w->io.fd != fd)
       continue;
@@ -118,7 +121,7 @@ static int close_socket(ares_socket_t fd, void *ud) {
 
 static int connect_socket(ares_socket_t fd, const struct sockaddr *to,
                           ares_socklen_t size, void *ud) {
-  Lookup *l = ud;
+  const Lookup *l = ((Question *)ud)->lookup;
   struct sockaddr_in6 in6;
   if (to->sa_family != AF_INET6)
     return connect(fd, to, size);
@@ -137,7 +140,7 @@ static ares_ssize_t receive(ares_socket_t fd, void *data, size_t size,
                             ares_socklen_t *from_size, void *ud) {
   ssize_t n = recvfrom(fd, data, size, flags, from, from_size);
   if (n > 0)
-    note_received(ud, data, (size_t)n);
+    note_received(ud, data, (size_t)n, from);
   if (n < 0 || !from || is_response(data, (size_t)n))
     return n;
   errno = EAGAIN; // c-ares takes an empty datagram for the end, for instance
@@ -158,9 +161,9 @@ static const struct ares_socket_functions socket_functions = {
 
 static void on_socket_state(void *ud, ares_socket_t fd, int readable,
                             int writable) {
-  Lookup *l = ud;
-  struct ev_loop *loop = l->rt->loop;
-  Watch *w = l->watches;
+  Question *q = ud;
+  struct ev_loop *loop = q->lookup->rt->loop;
+  Watch *w = q->watches;
   while (w && w->io.fd != fd)
     w = w->next;
   if (!w || !loop)
@@ -198,32 +201,48 @@ static void look_at_time(Lookup *l) {
     return;
   if (l->limit > 0)
     left = l->deadline - now;
-  if (ares_timeout(l->channel, NULL, &tv)) // which is rounded down
-    left = fmin(left, (double)tv.tv_sec + (double)tv.tv_usec / 1e6 + 0.001);
+  for (int i = 0; i < l->count; i++) {
+    Question *q = &l->questions[i];
+    if (!q->done && ares_timeout(q->channel, NULL, &tv)) // rounded down
+      left = fmin(left, (double)tv.tv_sec + (double)tv.tv_usec / 1e6 + 0.001);
+  }
   if (left == INFINITY)
     return;
   ev_timer_set(&l->timer, left, 0);
   ev_timer_start(l->rt->loop, &l->timer);
 }
 
-static void process(Lookup *l, ares_socket_t readable, ares_socket_t writable) {
+static void follow_up(Question *q);
+
+static void process(Question *q, ares_socket_t readable,
+                    ares_socket_t writable) {
+  ares_process_fd(q->channel, readable, writable);
+  follow_up(q);
+}
+
+// After c-ares was called.
+static void look_on(Lookup *l) {
   l->rt->events++;
   l->rt->activity++; // the loop is not still while servers answer
-  ares_process_fd(l->channel, readable, writable);
   look_at_time(l);
   lookup_on_progress(l);
 }
 
 static void on_socket(struct ev_loop *loop, ev_io *io, int revents) {
-  Watch *w = (Watch *)io;
+  Question *q = ((Watch *)io)->question;
   (void)loop;
-  process(w->lookup, revents & (EV_READ | EV_ERROR) ? io->fd : ARES_SOCKET_BAD,
+  process(q, revents & (EV_READ | EV_ERROR) ? io->fd : ARES_SOCKET_BAD,
           revents & EV_WRITE ? io->fd : ARES_SOCKET_BAD);
+  look_on(q->lookup);
 }
 
 static void on_time(struct ev_loop *loop, ev_timer *timer, int revents) {
+  Lookup *l = timer->data;
   (void)loop, (void)revents;
-  process(timer->data, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+  for (int i = 0; i < l->count; i++)
+    if (!l->questions[i].done)
+      process(&l->questions[i], ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+  look_on(l);
 }
 
 // ---- answers ---------------------------------------------------------------
@@ -232,11 +251,6 @@ static int status_of_refusal(int code) {
   return code == ns_r_servfail  ? ARES_ESERVFAIL
          : code == ns_r_notimpl ? ARES_ENOTIMP
                                 : ARES_EREFUSED;
-}
-
-// By the server, or by c-ares, which cuts off what is too long.
-static bool is_truncated(const unsigned char *packet, int size) {
-  return (packet[2] & 2) || size >= NS_PACKETSZ;
 }
 
 static int keep_answer(Question *q, const unsigned char *packet, size_t size) {
@@ -256,8 +270,11 @@ static void on_answer(void *ud, int status, int timeouts, unsigned char *packet,
     return;
   if (packet && !is_response(packet, (size_t)size))
     status = ARES_EBADRESP;
-  q->truncated = !q->lookup->by_tcp && packet && is_truncated(packet, size);
-  if (status == ARES_SUCCESS && !q->truncated)
+  else if (packet && !q->by_tcp && (q->was_cut || (packet[2] & 2)))
+    q->truncated = true;
+  if (q->truncated)
+    return; // follow_up asks again
+  if (status == ARES_SUCCESS)
     status = keep_answer(q, packet, (size_t)size);
   else if (q->refusal &&
            (status == ARES_ECONNREFUSED || status == ARES_ETIMEOUT))
@@ -267,80 +284,84 @@ static void on_answer(void *ud, int status, int timeouts, unsigned char *packet,
 
 // ---- opening and closing ---------------------------------------------------
 
+// The list that c-ares wants, beginning with one of them.
+static struct ares_addr_port_node *servers_from(Lookup *l, int first) {
+  int n = l->server_count;
+  for (int i = 0; i < n; i++) {
+    Server *s = &l->servers[(first + i) % n];
+    s->node.next = i + 1 < n ? &l->servers[(first + i + 1) % n].node : NULL;
+  }
+  return &l->servers[first].node;
+}
+
 // Everything is given, so that c-ares reads no file but the random device.
-static int make_channel(Lookup *l, int try_ms, int tries) {
-  int way = l->by_tcp ? ARES_FLAG_USEVC : ARES_FLAG_IGNTC;
+static int make_channel(Question *q, int try_ms, int tries) {
+  int way = q->by_tcp ? ARES_FLAG_USEVC : ARES_FLAG_IGNTC;
   struct ares_options o = {.flags = ARES_FLAG_NOSEARCH | way,
                            .timeout = try_ms,
                            .tries = tries,
                            .ndots = 1,
                            .lookups = "b",
                            .sock_state_cb = on_socket_state,
-                           .sock_state_cb_data = l};
+                           .sock_state_cb_data = q};
   int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
              ARES_OPT_NDOTS | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB |
              ARES_OPT_SERVERS | ARES_OPT_DOMAINS | ARES_OPT_SORTLIST |
              ARES_OPT_NOROTATE;
-  int status = ares_init_options(&l->channel, &o, mask);
+  int status = ares_init_options(&q->channel, &o, mask);
   if (status != ARES_SUCCESS) {
-    l->channel = NULL;
+    q->channel = NULL;
     return status;
   }
-  for (int i = 0; i < l->server_count; i++)
-    l->servers[i].node.next =
-        i + 1 < l->server_count ? &l->servers[i + 1].node : NULL;
-  ares_set_socket_functions(l->channel, &socket_functions, l);
-  return ares_set_servers_ports(l->channel, &l->servers[0].node);
+  ares_set_socket_functions(q->channel, &socket_functions, q);
+  return ares_set_servers_ports(q->channel, servers_from(q->lookup, q->server));
 }
 
-static void ask(Lookup *l, int try_ms, int tries) {
-  int status = make_channel(l, try_ms, tries);
-  for (int i = 0; i < l->count; i++) {
-    Question *q = &l->questions[i];
-    if (q->done)
-      continue;
-    if (status == ARES_SUCCESS)
-      ares_query(l->channel, l->name, ns_c_in, q->type, on_answer, q);
-    else
-      end_question(q, status);
+static void drop_channel(Question *q) {
+  if (q->channel)
+    ares_destroy(q->channel);
+  q->channel = NULL;
+}
+
+static void ask(Question *q, int try_ms, int tries) {
+  int status = make_channel(q, try_ms, tries);
+  if (status == ARES_SUCCESS)
+    ares_query(q->channel, q->lookup->name, ns_c_in, q->type, on_answer, q);
+  else
+    end_question(q, status);
+}
+
+// What was truncated is asked again by TCP, of the same server first, in the
+// time that is left: c-ares would give it that of one try.
+static void follow_up(Question *q) {
+  Lookup *l = q->lookup;
+  if (q->truncated) {
+    double seconds = l->limit > 0 ? l->deadline - clock_real() : UNLIMITED_TRY;
+    q->truncated = false;
+    q->by_tcp = true;
+    drop_channel(q);
+    ask(q, dns_milliseconds(seconds / l->server_count), 1);
   }
-  if (l->channel)
-    look_at_time(l);
+  if (q->done)
+    drop_channel(q);
 }
 
-void channel_open(Lookup *l) {
+void channels_open(Lookup *l) {
   ev_init(&l->timer, on_time);
   l->timer.data = l;
   l->deadline = clock_real() + l->limit;
-  ask(l, l->try_ms, l->tries);
-}
-
-// c-ares would give TCP the time of one try, of which there is no second.
-void channel_ask_again(Lookup *l) {
-  bool any = false;
   for (int i = 0; i < l->count; i++) {
-    Question *q = &l->questions[i];
-    if (!q->truncated)
-      continue;
-    any = true;
-    q->truncated = q->done = false;
-    l->left++;
+    ask(&l->questions[i], l->try_ms, l->tries);
+    follow_up(&l->questions[i]);
   }
-  if (!any)
-    return;
-  double seconds = l->limit > 0 ? l->deadline - clock_real() : UNLIMITED_TRY;
-  l->by_tcp = true;
-  ares_destroy(l->channel);
-  l->channel = NULL;
-  ask(l, (int)(fmax(seconds, 0.05) * 1000 / l->server_count) + 1, 1);
+  look_at_time(l);
 }
 
-void channel_close(Lookup *l) {
-  for (int i = 0; i < l->count; i++)
-    l->questions[i].done = true; // c-ares tells each that it is destroyed
+void channels_close(Lookup *l) {
   if (l->rt->loop)
     ev_timer_stop(l->rt->loop, &l->timer);
-  if (l->channel)
-    ares_destroy(l->channel);
-  l->channel = NULL;
+  for (int i = 0; i < l->count; i++) {
+    l->questions[i].done = true; // c-ares tells that it is destroyed
+    drop_channel(&l->questions[i]);
+  }
 }

@@ -138,11 +138,11 @@ end
 
 -- ---- names ---------------------------------------------------------------------
 
--- Calls `fn` for each byte that a name gives by its number, "\032", and puts what it
--- returns in its place.
+-- Calls `fn` for each byte that a name gives by its number, "\032" (nil for one that is
+-- too short), and puts what it returns in its place.
 local function each_number(name, fn)
   return (name:gsub("\\(.)(%d?%d?)", function(first, rest)
-    return first:find("%d") and #rest == 2 and fn(tonumber(first .. rest)) or nil
+    if first:find("%d") then return fn(#rest == 2 and tonumber(first .. rest) or nil) end
   end))
 end
 
@@ -159,7 +159,7 @@ function M.wrong_with(name)
   if name == "." then return nil end
   local wrong_escape
   local bare = each_number(name, function(number)
-    wrong_escape = wrong_escape or number == 0 or number > 255
+    wrong_escape = wrong_escape or not number or number == 0 or number > 255
     return "x"
   end):gsub("\\.", "x"):gsub("%.$", "")
   if wrong_escape or bare:find("\\", 1, true) then return "there is a wrong escape in it" end

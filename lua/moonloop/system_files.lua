@@ -122,7 +122,7 @@ function M.addresses_of(name, family, text)
   local file = text and parse_hosts(text) or hosts()
   name = name:lower():gsub("%.$", "")
   local list, first, at = {}, nil, 1
-  while true do
+  while name ~= "" do
     local from, to = file.lower:find(name, at, true)
     if not from then return list, first end
     at = to + 1
@@ -136,6 +136,7 @@ function M.addresses_of(name, family, text)
       at = file.text:find("\n", to, true) or #file.text + 1
     end
   end
+  return list
 end
 
 local function names_by_host(text)
