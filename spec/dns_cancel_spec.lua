@@ -97,6 +97,7 @@ local function ends_well(case, prepare, finish)
   local server <close> = dns_server.start():use()
   local wait, other = prepare(server, case)
   local _ <close> = other
+  tasks.collect() -- what others have left
   local before = sockets.count_descriptors()
   local task = tasks.start(case.call)
   wait()
@@ -141,6 +142,7 @@ for name, case in pairs(CALLS) do
       local server <close> = dns_server.start():use()
       tell(server, case)
       assert.is_true(case.call())
+      tasks.collect() -- what others have left
       local before, turns, ended = sockets.count_descriptors(), 0, false
       while not ended and turns < 100000 do
         local task = moonloop.create_task(case.call)

@@ -163,6 +163,21 @@ describe("/etc/hosts #slow", function()
     assert.same({ "broken.test A", "comment A" }, server:asked())
   end)
 
+  with_files("tells names from those that they are a part of", function()
+    local server <close> = dns_server.start()
+    local out = run(server, [[
+      for _, name in ipairs { "ten.test", "test", "eleven.test", "last.test", "st.test" } do
+        print(look_up(name .. "."))
+      end
+      print((moonloop.getnameinfo { host = "192.0.2.2", port = 0 }))
+    ]], {
+      hosts = "192.0.2.1 myten.test ten.test.org\n"
+        .. "192.0.2.2 ten.testing ten.test#, not eleven.test\n192.0.2.4\tlast.test",
+    })
+    assert.equal("192.0.2.2\nEAI_NONAME\nEAI_NONAME\n192.0.2.4\nEAI_NONAME\nten.testing\n", out)
+    assert.equal(6, server:count()) -- both families of three names
+  end)
+
   with_files("gives getnameinfo its names, and the first of a line as canonname", function()
     local server <close> = dns_server.start()
     local out = run(server, [[

@@ -199,6 +199,7 @@ for how, finish in pairs { cancelled = tasks.cancel, ["closed by force"] = close
 
     it("as the last one ends the look-up; the next begins anew", function()
       local server <close> = gated()
+      tasks.collect() -- what others have left
       local before = sockets.count_descriptors()
       for _, task in ipairs(start_all(times(3, getaddrinfo, "a.test.", 80))) do finish(task) end
       wait_all_blocked()
@@ -238,12 +239,15 @@ describe("A look-up that is begun when a shared one has just been answered", fun
   it("gets the right records", function()
     local server <close> = gated()
     local first = tasks.start(resolve, "a.test", "A")
+    local other = tasks.start(resolve, "a.test", "A")
+    assert.equal(1, server:count())
     local second
     first:add_done_callback(function()
       second = moonloop.create_task(resolve, "a.test", "A")
     end)
     server.gate:set_result()
     assert.equal("127.0.0.1", first:await()[1].host)
+    assert.equal("127.0.0.1", other:await()[1].host)
     wait_all_blocked()
     assert.equal("127.0.0.1", second:await()[1].host)
   end)

@@ -37,7 +37,6 @@ local function ticker()
   return self
 end
 
-local PATIENCE = 30 -- seconds for a child to come
 local SERVERS, EACH = 10, 100 -- for what all ask at once has to fit into a socket's buffer
 
 -- Servers that answer for names "n<i>.test" when their gate is done. Awaits.
@@ -129,13 +128,27 @@ local FEW = [[
     order[#order + 1] = i
     return list[1].host
   end
+  -- Sends the first server a query that comes behind all that were sent so far: what is sent to
+  -- one socket over loopback keeps its order.
+  local function mark()
+    local host, port = servers[1]:match("^(.*):(%d+)$")
+    local socket <close> = moonloop.open_datagram {
+      remote_addr = { host = host, port = math.tointeger(tonumber(port)) },
+    }
+    socket:send("\0\0\1\0\0\1\0\0\0\0\0\0\4mark\0\0\1\0\1")
+  end
 ]]
 
--- A Future that is done when a child connects to the port, and a to-be-closed server. Awaits.
-local function signal()
-  local came = moonloop.Future()
-  local server = moonloop.start_server(function() came:set_result() end, "127.0.0.1", 0)
-  return came, server, tostring(server:port())
+-- How many queries came before the child's mark, which is waited for. Awaits.
+local function count_before_mark(server)
+  local count = 1
+  while true do
+    server:wait_for(count)
+    if server.queries[count].name == "mark" then break end
+    count = count + 1
+  end
+  table.remove(server.queries, count)
+  return count - 1
 end
 
 -- A server that knows every n<i>.test up to `count`, and answers when `gate` is done.
@@ -170,20 +183,17 @@ describe("Look-ups with few descriptors", function()
   it("are asked in the order in which they came, a quarter of the limit at once #bare", function()
     local gate = moonloop.Future()
     local server <close> = know(dns_server.start(), 100, gate)
-    local came, listener, port = signal()
-    local _ <close> = listener
     local child = moonloop.create_task(resolver.run, FEW .. [[
       moonloop.create_task(function()
         moonloop.testing.wait_all_blocked()
-        moonloop.connect("127.0.0.1", tonumber(os.getenv("PORT"))):close()
+        mark()
       end)
       local all = {}
       for i = 1, 100 do all[i] = moonloop.create_task(ask, i) end
       for i = 1, 100 do all[i]:await() end
       print(#order)
-    ]], { servers = { server.address }, limit = 80, env = { PORT = port } })
-    moonloop.wait_for(came, PATIENCE)
-    assert.equal(20, server:count())
+    ]], { servers = { server.address }, limit = 80 })
+    assert.equal(20, count_before_mark(server))
     gate:set_result()
     local status, out = child:await()
     assert.equal("100\n", out)
@@ -195,8 +205,6 @@ describe("Look-ups with few descriptors", function()
   it("that wait can be cancelled, and then are never asked", function()
     local gate = moonloop.Future()
     local server <close> = know(dns_server.start(), 40, gate)
-    local came, listener, port = signal()
-    local _ <close> = listener
     local child = moonloop.create_task(resolver.run, FEW .. [[
       local all = {}
       for i = 1, 40 do all[i] = moonloop.create_task(ask, i) end
@@ -206,18 +214,34 @@ describe("Look-ups with few descriptors", function()
       local count = 0
       for i = 17, 39 do count = count + (all[i]:cancelled() and 1 or 0) end
       print(count)
-      moonloop.connect("127.0.0.1", tonumber(os.getenv("PORT"))):close()
+      mark()
       for i = 1, 40 do pcall(moonloop.await, all[i]) end
       table.sort(order)
       print(#order, order[16], order[17])
-    ]], { servers = { server.address }, limit = 56, env = { PORT = port } })
-    moonloop.wait_for(came, PATIENCE)
-    assert.equal(16, server:count()) -- it is never less
+    ]], { servers = { server.address }, limit = 56 })
+    assert.equal(16, count_before_mark(server)) -- it is never less
     gate:set_result()
     local status, out = child:await()
     assert.equal("23\n17\t16\t40\n", out)
     assert.equal(0, status)
     assert.equal(17, server:count())
+  end)
+
+  it("that wait are never asked when they are cancelled in one turn with all others", function()
+    local server <close> = know(dns_server.start(), 100, moonloop.Future())
+    local status, out = resolver.run(FEW .. [[
+      local all = {}
+      for i = 1, 100 do all[i] = moonloop.create_task(ask, i) end
+      moonloop.testing.wait_all_blocked()
+      for i = 1, 100 do all[i]:cancel() end
+      for i = 1, 100 do pcall(moonloop.await, all[i]) end
+      moonloop.testing.wait_all_blocked()
+      mark()
+      print(all[1]:cancelled(), all[100]:cancelled())
+    ]], { servers = { server.address }, limit = 56 })
+    assert.equal("true\ttrue\n", out)
+    assert.equal(0, status)
+    assert.equal(16, count_before_mark(server))
   end)
 
   it("have their time limit from when they are asked", function()
@@ -234,6 +258,7 @@ describe("Look-ups with few descriptors", function()
     ]], { servers = { server.address }, limit = 56 })
     assert.equal("false\nETIMEOUT\n", out)
     assert.equal(0, status)
+    server:wait_for(17)
     assert.is_true(server:count("n17.test") > 0)
   end)
 

@@ -8,13 +8,15 @@ local protocols = require "spec.support.protocols"
 local tasks = require "spec.support.tasks"
 
 local loop = moonloop.get_event_loop()
+local wait_all_blocked = moonloop.testing.wait_all_blocked
 
 local NAME = { server_hostname = "localhost" }
 
 -- A recorder beside a Stream over plain TCP, both let go of by a to-be-closed variable. Awaits.
+-- @param extra of the recorder
 -- @return recorder, Stream, the to-be-closed value
-local function beside_stream()
-  local recorder = protocols.recorder()
+local function beside_stream(extra)
+  local recorder = protocols.recorder(extra)
   local stream, server = protocols.beside_stream(recorder)
   return recorder, stream, moonloop.defer(function()
     stream:abort()
@@ -105,7 +107,7 @@ describe("loop:start_tls", function()
     assert.equal("secret", stream:readexactly(6))
   end)
 
-  it("takes what has come while reading was paused as the first bytes of TLS", function()
+  it("takes what came while reading was paused as the first bytes of TLS, and reads on", function()
     local recorder, stream, closing = beside_stream()
     local _ <close> = closing
     recorder.transport:pause_reading()
@@ -113,7 +115,7 @@ describe("loop:start_tls", function()
     local there = tasks.start(stream.start_tls, stream, client, NAME)
     loop:start_tls(recorder.transport, recorder, server)
     there:await()
-    recorder.transport:resume_reading()
+    assert.is_true(recorder.transport:is_reading())
     stream:write("data")
     assert.equal("data", recorder:received(4))
   end)
@@ -178,5 +180,75 @@ describe("loop:start_tls", function()
       assert.matches("to 'start_tls'", err, 1, true)
     end
     upgrade(recorder, stream) -- nothing has been done
+  end)
+end)
+
+-- Starts TLS on the transport of a recorder that has written `size` bytes which are not out yet,
+-- and has them read. The handshake is under way then. Awaits.
+local function start_behind(recorder, stream, size, context)
+  local task = tasks.start(loop.start_tls, loop, recorder.transport, recorder, context, NAME)
+  assert.is_true(protocols.is_filling(stream:readexactly(size)))
+  wait_all_blocked()
+  assert.is_false(task:done())
+  return task
+end
+
+describe("A transport that has to wait before loop:start_tls can begin", function()
+  it("cannot write meanwhile, nor during the handshake, and nothing of that goes out", function()
+    local recorder, stream, closing = beside_stream()
+    local _ <close> = closing
+    local client, server = link.contexts()
+    local transport = recorder.transport
+    local size = protocols.fill(recorder)
+    local task = tasks.start(loop.start_tls, loop, transport, recorder, client, NAME)
+    net.raises("InvalidStateError", transport.write, transport, "in plain text")
+    assert.is_true(protocols.is_filling(stream:readexactly(size)))
+    net.raises("InvalidStateError", transport.write, transport, "in plain text")
+    stream:start_tls(server)
+    task:await()
+    transport:write("secret")
+    assert.equal("secret", stream:readexactly(6))
+  end)
+
+  it("tells its protocol of room when the handshake is over", function()
+    local recorder, stream, closing = beside_stream {
+      resume_writing = function(self) self.transport:write("more") end,
+    }
+    local _ <close> = closing
+    local client, server = link.contexts()
+    local task = start_behind(recorder, stream, protocols.fill(recorder), client)
+    assert.equal("made pause", recorder:order())
+    stream:start_tls(server)
+    task:await()
+    recorder:wait(function() return not recorder.paused end)
+    assert.equal("more", stream:readexactly(4))
+    assert.equal("made pause resume", recorder:order())
+  end)
+
+  it("does so, too, where only an empty buffer is room", function()
+    local recorder, stream, closing = beside_stream {
+      resume_writing = function(self) self.transport:write("more") end,
+    }
+    local _ <close> = closing
+    local client, server = link.contexts()
+    recorder.transport:set_write_buffer_limits(65536, 0)
+    local task = start_behind(recorder, stream, protocols.fill(recorder), client)
+    stream:start_tls(server)
+    task:await()
+    recorder:wait(function() return not recorder.paused end)
+    assert.equal("more", stream:readexactly(4))
+  end)
+
+  it("writes on in plain text where that is cancelled before it begins", function()
+    local recorder, stream, closing = beside_stream()
+    local _ <close> = closing
+    local size = protocols.fill(recorder)
+    local task = tasks.start(loop.start_tls, loop, recorder.transport, recorder,
+      (link.contexts()), NAME)
+    assert.is_true(tasks.cancel(task))
+    recorder.transport:write("plain")
+    assert.is_true(protocols.is_filling(stream:readexactly(size)))
+    assert.equal("plain", stream:readexactly(5))
+    assert.is_nil(recorder.transport:get_extra_info("tls"))
   end)
 end)

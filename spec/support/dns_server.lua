@@ -27,8 +27,8 @@ end
 --   truncated   over UDP the bit TC and no record; over TCP all
 --   bytes       the packet as it is, or a function of query and reply that gives it
 --   before      a list of replies to send first
---   tcp         "close": instead of an answer; "short": ends in the middle of it; "pieces": byte
---               by byte; "reset": as close, but by a reset
+--   tcp         "close": instead of an answer; "short": ends in the midst of it; "last": behind it;
+--               "pieces": byte by byte; "reset": as close, but by a reset
 --   source      "other": the answer comes from another port
 -- A name with no reply for a type has no such record; any other name does not exist.
 function Server:on(name, type, ...)
@@ -127,7 +127,7 @@ local function write_answer(stream, bytes, how)
   end
   if how ~= "pieces" then
     stream:write(framed)
-    return true
+    return how ~= "last"
   end
   for i = 1, #framed do
     stream:write(framed:sub(i, i))

@@ -93,8 +93,9 @@ end
 
 --- Two streams, `client` and `peer`, that are not connected: `near` is what the client is
 -- connected to, `far` what the peer is, both plain. A to-be-closed variable aborts all.
-function M.wire()
-  local client, near = moonloop.socketpair()
+-- @param client, near two connected Streams; a socketpair by default
+function M.wire(client, near)
+  if not client then client, near = moonloop.socketpair() end
   local far, peer = moonloop.socketpair()
   return setmetatable({ client = client, near = near, far = far, peer = peer }, Wire)
 end
