@@ -21,14 +21,25 @@ function M.encode(...)
   return table.concat(parts)
 end
 
+local function closed(cause)
+  return M.ProtocolError:new("the server has closed the connection", { cause = cause })
+end
+
+-- A server that goes while commands are on their way is noticed by who reads or by who writes,
+-- as an end of file, a reset or a broken pipe: all of these mean the same.
+local function checked(ok, result)
+  if ok then return result end
+  error(moonloop.is_error(result, "ConnectionError") and closed(result) or result, 0)
+end
+
 local readers = {}
 
 --- Reads one reply. Awaits. An error of the server is given, not raised.
 -- @return a string, an integer, a list (with its length in the field `n`), nil, or a RedisError
 function M.read_reply(stream)
-  local line = stream:readuntil("\r\n")
+  local line = checked(moonloop.pcall(stream.readuntil, stream, "\r\n"))
   if not line then
-    error(M.ProtocolError:new("the server has closed the connection"))
+    error(closed())
   end
   local reader = readers[line:sub(1, 1)]
   if not reader then
@@ -111,7 +122,7 @@ function Client:send(...)
   end
   local waiter = moonloop.Future()
   local _ <close> = self.sending:acquire() -- a command and its place among the waiters
-  self.stream:write(M.encode(...))
+  checked(moonloop.pcall(self.stream.write, self.stream, M.encode(...)))
   self.waiters:put_nowait(waiter)
   return waiter
 end
