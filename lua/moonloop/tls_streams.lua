@@ -111,7 +111,6 @@ function M.server_settings(position, name, opts)
   end
   local context = check_context(position, name, "option 'tls': ", opts.tls, true)
   local settings = settings_of(position, name, opts, context)
-  settings.is_server = true
   settings.crowd, settings.first, settings.last, settings.count = {}, 1, 0, 0
   return settings
 end
@@ -274,9 +273,7 @@ local function start_settings(first, name, stream, context, opts)
     if opts.server_hostname then
       options.bad_argument(first + 1, name, "option 'server_hostname' is only for clients")
     end
-    local settings = settings_of(first + 1, name, opts, context)
-    settings.is_server = true
-    return settings
+    return settings_of(first + 1, name, opts, context)
   end
   local settings = client_settings(first + 1, name, opts, context, nil)
   set_key(settings, core.stream_name(stream), "")
