@@ -77,9 +77,8 @@ SONAME = libmoonloop.so.0
 # ---------------------------------------------------------------- the libraries
 
 # Lua comes from pkg-config. Libraries that it knows too are named here, each
-# with its Debian package (libssl:libssl-dev): this line is all that one needs.
-PKG_LIBRARIES = libcares:libc-ares-dev \
-  $(if $(WITH_TLS),libssl:libssl-dev libcrypto:libssl-dev)
+# with its Debian package (openssl:libssl-dev): this line is all that one needs.
+PKG_LIBRARIES = libcares:libc-ares-dev $(if $(WITH_TLS),openssl:libssl-dev)
 # libev has no .pc file in Debian; libresolv is libc's own.
 PLAIN_LIBRARIES = -lev -lresolv -lpthread -lm
 
