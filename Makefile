@@ -378,7 +378,8 @@ PC_INCLUDEDIR = $(abspath $(OUT))/include
 PC_LIBDIR = $(abspath $(OUT))
 PC_RUNPATH = -Wl,-rpath,$${libdir}
 
-PC_VALUES := $(PC_INCLUDEDIR) $(PC_LIBDIR) $(PC_RUNPATH) $(VERSION) $(LIBS)
+PC_VALUES := $(PC_INCLUDEDIR) $(PC_LIBDIR) $(PC_RUNPATH) $(VERSION) $(PKG_NAMES) \
+  $(LIBS)
 $(OUT_OBJ)/pc: $(call changed,$(OUT_OBJ)/pc,$(PC_VALUES))
 	$(call keep,$(PC_VALUES))
 
