@@ -71,19 +71,23 @@ static void end(Lookup *l) {
 
 static int push_answers(lua_State *L, void *ud);
 
+static void wake_later(Lookup *l) {
+  for (Task *t; (t = l->waiters.first);) {
+    wait_list_remove(&l->waiters, t);
+    wait_wake_later(&t->wait, push_answers, l);
+  }
+}
+
 // One task goes on here and now, several from the ready queue: for what one of
 // them does may be the end of the others, and of the Lookup.
 static void wake(Lookup *l) {
   Task *t = l->waiters.first;
-  if (t && t == l->waiters.last) {
-    wait_list_remove(&l->waiters, t);
-    moonloop_wake(&t->wait, push_answers, l);
+  if (!t || t != l->waiters.last) {
+    wake_later(l);
     return;
   }
-  while ((t = l->waiters.first)) {
-    wait_list_remove(&l->waiters, t);
-    wait_wake_later(&t->wait, push_answers, l);
-  }
+  wait_list_remove(&l->waiters, t);
+  moonloop_wake(&t->wait, push_answers, l);
 }
 
 static void run(Lookup *l) {
@@ -93,13 +97,6 @@ static void run(Lookup *l) {
   channels_open(l);
   if (l->left == 0)
     end(l);
-}
-
-static void wake_later(Lookup *l) {
-  for (Task *t; (t = l->waiters.first);) {
-    wait_list_remove(&l->waiters, t);
-    wait_wake_later(&t->wait, push_answers, l);
-  }
 }
 
 static void run_queued(Dns *dns) {

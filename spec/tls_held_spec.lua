@@ -82,13 +82,19 @@ local function read_to_end(stream)
   return size
 end
 
+-- A pair whose client has written so many records, all of which were taken. Awaits.
+local function filled(version, count)
+  local pair = link.socketpair { version = version }
+  for _ = 1, count do assert.is_true(pair.client:try_write(RECORD)) end
+  return pair
+end
+
 local function end_specs(version)
   describe("A close_notify for which there is no room, over " .. version .. ",", function()
     it("goes out behind write_eof once the peer reads", function()
       local most = room(version)
       for count = most - 1, most + 1 do
-        local pair <close> = link.socketpair { version = version }
-        for _ = 1, count do assert.is_true(pair.client:try_write(RECORD)) end
+        local pair <close> = filled(version, count)
         pair.client:write_eof()
         assert.equal(count * #RECORD, ends(read_to_end, pair.peer))
       end
@@ -97,8 +103,7 @@ local function end_specs(version)
     it("goes out before what write_eof ended is closed", function()
       local most = room(version)
       for count = most - 1, most + 1 do
-        local pair <close> = link.socketpair { version = version }
-        for _ = 1, count do assert.is_true(pair.client:try_write(RECORD)) end
+        local pair <close> = filled(version, count)
         pair.client:write_eof()
         pair.client:close()
         wait_all_blocked()
@@ -111,8 +116,7 @@ local function end_specs(version)
     it("goes out when it is close that has to say it", function()
       local most = room(version)
       for count = most - 1, most + 1 do
-        local pair <close> = link.socketpair { version = version }
-        for _ = 1, count do assert.is_true(pair.client:try_write(RECORD)) end
+        local pair <close> = filled(version, count)
         pair.client:close()
         wait_all_blocked()
         assert.equal(count * #RECORD, ends(read_to_end, pair.peer))

@@ -50,6 +50,16 @@ local function go_on(wire, theirs)
   wire:flow()
 end
 
+-- The same whose client has written and is being closed, with a task that waits for that. Awaits.
+local function closing()
+  local wire, theirs, pair = half_done()
+  wire.client:write(TEXT)
+  wire.client:close()
+  local waiter = tasks.start(wire.client.wait_closed, wire.client)
+  assert.is_false(waiter:done())
+  return wire, theirs, pair, waiter
+end
+
 describe("A client of TLS 1.3 that closes before its server is done with the handshake", function()
   it("brings out everything", function()
     local wire <close>, theirs, pair = half_done()
@@ -76,12 +86,8 @@ describe("A client of TLS 1.3 that closes before its server is done with the han
   end)
 
   it("keeps its descriptor while its peer does not read, and no longer than its limit", function()
-    local wire <close>, theirs, pair = half_done()
+    local wire <close>, theirs, pair, waiter = closing()
     local _ <close> = pair
-    wire.client:write(TEXT)
-    wire.client:close()
-    local waiter = tasks.start(wire.client.wait_closed, wire.client)
-    assert.is_false(waiter:done())
     assert.is_true(wire.client:fileno() >= 0)
     local _ <close> = moonloop.testing.virtual_clock { threshold = 0.005 }
     local before = moonloop.time()
@@ -92,12 +98,8 @@ describe("A client of TLS 1.3 that closes before its server is done with the han
   end)
 
   it("is closed at once by abort, though it waits", function()
-    local wire <close>, theirs, pair = half_done()
+    local wire <close>, theirs, pair, waiter = closing()
     local _ <close> = pair
-    wire.client:write(TEXT)
-    wire.client:close()
-    local waiter = tasks.start(wire.client.wait_closed, wire.client)
-    assert.is_false(waiter:done())
     wire.client:abort()
     assert.equal(-1, wire.client:fileno())
     waiter:await()
@@ -105,12 +107,8 @@ describe("A client of TLS 1.3 that closes before its server is done with the han
   end)
 
   it("is closed when the peer goes", function()
-    local wire <close>, theirs, pair = half_done()
+    local wire <close>, theirs, pair, waiter = closing()
     local _ <close> = pair
-    wire.client:write(TEXT)
-    wire.client:close()
-    local waiter = tasks.start(wire.client.wait_closed, wire.client)
-    assert.is_false(waiter:done())
     wire.near:abort()
     local _ <close> = moonloop.timeout(PATIENCE)
     pcall(waiter.await, waiter)
